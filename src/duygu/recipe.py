@@ -1,0 +1,151 @@
+"""Every knob of a run in one frozen object, validated once.
+
+A recipe is plain numbers: it knows no framework, no file and no data. It comes from defaults, then a preset or TOML
+file, then ``--set key=value``; later wins. What it holds after that is written to ``recipe.toml`` of the run, so that
+a run can be repeated from its folder alone. The defaults follow Mosbach et al. (2021), "On the Stability of
+Fine-tuning BERT": bias-corrected Adam, 10 % warm-up, many small steps.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_type_hints
+
+from duygu.errors import RecipeError
+
+Precision = Literal["auto", "fp32", "bf16"]
+Keep = Literal["best", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The knobs of one run. ``None`` means "as the checkpoint's own config says"."""
+
+    epochs: int = 10
+    batch: int = 16  # documents per optimiser step
+    microbatch: int = 0  # documents per forward pass; 0 takes the whole step at once
+    length: int = 256  # tokens per document, special tokens included
+    head_share: float = 0.75  # of a longer document's tokens, the share taken from its head
+    lr: float = 2e-5
+    warmup: float = 0.1  # share of all updates
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-6
+    clip: float = 1.0  # global gradient norm; 0 never clips
+    dropout: float | None = None
+    attention_dropout: float | None = None
+    precision: Precision = "auto"
+    keep: Keep = "best"  # which epoch's weights the run keeps: best validation macro-F1, or the last
+    checkpoint_steps: int = 0  # besides every epoch, a checkpoint every N steps; 0 for epochs only
+    seed: int = 13  # head initialisation, data order and dropout; the split has a seed of its own
+
+    def __post_init__(self) -> None:
+        for name, (holds, wanted) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not holds(value):
+                raise RecipeError(f"{name} = {value!r} is out of range", f"recipe field {name}", f"give {wanted}")
+
+    def changed(self, settings: Mapping[str, Any]) -> Recipe:
+        """This recipe with ``settings`` applied; strings are read as the field's type ("none" for unset)."""
+        return replace(self, **{name: _parse(name, value) for name, value in settings.items()})
+
+    def as_dict(self) -> dict[str, int | float | str | None]:
+        """Field names to plain values, in the order of declaration."""
+        return asdict(self)
+
+    def to_toml(self) -> str:
+        """TOML text that `from_toml` reads back to an equal recipe; unset fields are left out."""
+        lines = (f"{name} = {_toml(value)}" for name, value in self.as_dict().items() if value is not None)
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str, where: str = "recipe.toml") -> Recipe:
+        """Read TOML text; ``where`` names the file in errors."""
+        try:
+            settings = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"not valid TOML: {error}", where, "write one `name = value` a line") from error
+        return cls().changed(settings)
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
+    """``["epochs=3", "lr=1e-4"]`` to a mapping; raises `RecipeError` for a pair without ``=``."""
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise RecipeError(f"{pair!r} is not key=value", f"--set {pair}", "write it as --set epochs=3")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def _share(value: float) -> bool:
+    return 0.0 <= value < 1.0
+
+
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epochs": (lambda value: 1 <= value <= 10_000, "an integer from 1 to 10000"),
+    "batch": (lambda value: 1 <= value <= 65_536, "an integer from 1 to 65536"),
+    "microbatch": (lambda value: 0 <= value <= 65_536, "0, or an integer up to batch"),
+    "length": (lambda value: 8 <= value <= 1_048_576, "an integer of at least 8"),
+    "head_share": (lambda value: 0.0 <= value <= 1.0, "a number from 0 to 1"),
+    "lr": (lambda value: 0.0 < value <= 1.0, "a number above 0, such as 2e-5"),
+    "warmup": (_share, "a share from 0 to below 1"),
+    "weight_decay": (lambda value: 0.0 <= value <= 1.0, "a number from 0 to 1"),
+    "beta1": (_share, "a number from 0 to below 1"),
+    "beta2": (_share, "a number from 0 to below 1"),
+    "eps": (lambda value: 0.0 < value <= 1.0, "a small number above 0"),
+    "clip": (lambda value: 0.0 <= value < float("inf"), "a number of at least 0 (0 never clips)"),
+    "dropout": (_share, "a rate from 0 to below 1, or none"),
+    "attention_dropout": (_share, "a rate from 0 to below 1, or none"),
+    "precision": (lambda value: value in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
+    "keep": (lambda value: value in ("best", "last"), "best or last"),
+    "checkpoint_steps": (lambda value: value >= 0, "0 or a number of steps"),
+    "seed": (lambda value: 0 <= value < 2**31, "an integer from 0 to 2147483647"),
+}
+
+_FIELD_NAMES = tuple(field.name for field in fields(Recipe))
+_FIELD_TYPES = get_type_hints(Recipe)
+
+
+def _parse(name: str, value: Any) -> Any:
+    """``value`` as the type of field ``name``; text is converted, a number must already fit."""
+    if name not in _FIELD_NAMES:
+        nearest = difflib.get_close_matches(name, _FIELD_NAMES, n=1, cutoff=0.0)[0]
+        fix = f"did you mean {nearest}? fields: {', '.join(_FIELD_NAMES)}"
+        raise RecipeError(f"unknown recipe field {name!r}", f"recipe field {name}", fix)
+    kind = _FIELD_TYPES[name]
+    try:
+        if kind is int:
+            return _whole(value)
+        if kind is float:
+            return _number(value)
+        if kind == float | None:
+            return None if value is None or str(value).lower() == "none" else _number(value)
+        return str(value)
+    except (TypeError, ValueError) as error:
+        wanted = _RANGES[name][1]
+        raise RecipeError(f"{name} = {value!r} is not usable", f"recipe field {name}", f"give {wanted}") from error
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(value)
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError(value)
+    number = float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(value)
+    return number
+
+
+def _toml(value: int | float | str) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
