@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -138,3 +138,20 @@ def open_engine(name: str, threads: int = 0) -> Engine:
         raise UserError(f"the {name} engine needs {missing}, which is not installed", f"--engine {name}", fix) from error
     make: Callable[[], Engine] = module.open
     return make()
+
+
+def in_low_precision(name: str) -> bool:
+    """Whether bf16 training computes with a bf16 copy of this tensor: the linear layers of the encoder's blocks.
+
+    Embeddings and norms stay in fp32, where gradients add up over thousands of tokens, and so does the small head.
+    """
+    return ".layer." in name and "LayerNorm" not in name
+
+
+def with_dropout(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
+    """The spec with the recipe's dropout rates where it sets them; the head drops as the hidden states do."""
+    if recipe.dropout is not None:
+        spec = replace(spec, dropout=recipe.dropout, classifier_dropout=recipe.dropout)
+    if recipe.attention_dropout is not None:
+        spec = replace(spec, attention_dropout=recipe.attention_dropout)
+    return spec

@@ -1,0 +1,335 @@
+"""One training step in JAX. The PyTorch twin holds the same functions in the same order.
+
+The state is fp32 masters and Adam's moments; tensors of the layers are stacked, (layers, ...), and Hugging Face's names
+are the boundary's. In bf16 the layers compute with bf16 copies of the linear weights, made inside the compiled step;
+their gradients are added up in fp32. Each shape is compiled once, ahead of time where the plan is known.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from duygu.engines import EngineName, Placement, Probe, StepKey, in_low_precision, with_dropout
+from duygu.engines.jax import bert
+from duygu.engines.jax.bert import LAYERS, Layout
+from duygu.engines.jax.dropout import site_keys
+from duygu.models.spec import ModelSpec
+from duygu.recipe import Recipe
+from duygu.training.parameters import Rule, parameter_rules
+from duygu.training.plan import Batch, Shape, assemble
+
+DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
+
+Tree = dict[str, Array]  # names to tensors; a stacked one is named LAYERS + "*." + its name within a layer
+STACKED = LAYERS + "*."
+
+
+@dataclass(slots=True)
+class State:
+    """Masters and moments as trees of stacked tensors, the updates made, and what has been compiled."""
+
+    names: tuple[str, ...]  # Hugging Face's, in the order of the spec
+    compute: Compute
+    masters: Tree
+    moments: optax.ScaleByAdamState
+    compiled: dict[tuple[str, Shape | None, bool], Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Numbers that are still on the device; reading one waits for it."""
+
+    loss_array: Array
+    norm_array: Array
+
+    @property
+    def loss(self) -> float:
+        return float(self.loss_array)
+
+    @property
+    def grad_norm(self) -> float:
+        return float(self.norm_array)
+
+
+class JaxEngine:
+    """JAX: compiled once per shape, so the plan gives it few."""
+
+    name: EngineName = "jax"
+    static_shapes = True
+
+    def probe(self) -> Probe:
+        device = jax.devices()[0]
+        name = "cpu" if device.platform == "cpu" else device.device_kind
+        fast = _seconds_of_product(jnp.float32) > 1.3 * _seconds_of_product(jnp.bfloat16)
+        return Probe(self.name, jax.__version__, name, jax.device_count(), fast)
+
+    def start(
+        self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement
+    ) -> State:
+        jax.config.update("jax_default_matmul_precision", "highest")
+        spec = with_dropout(spec, recipe)
+        names = tuple(name for name in tensors if not name.startswith("adam."))
+        rules = parameter_rules(names, recipe)
+        compute = Compute(spec, recipe, DTYPES[placement.precision], _stack_rules(rules))
+        masters = _stack(names, tensors, "")
+        return State(names, compute, masters, _moments(names, tensors, masters))
+
+    def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
+        """Compile what a run of these shapes needs: a gradient and a prediction each, and one update."""
+        for shape in training:
+            _compile(state, "gradient", shape, state.masters, _arrays(_sample(shape)), _scalars(StepKey(0, 0)))
+        if training:
+            _compile(state, "update", None, state.masters, state.moments, state.masters, np.float32(0))
+        for shape in evaluation:
+            _compile(state, "logits", shape, state.masters, _arrays(_sample(shape)))
+
+    def step(
+        self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey
+    ) -> tuple[State, StepResult]:
+        loss, gradient = _accumulate(state, microbatches, key)
+        masters, moments, norm = _run(state, "update", None, state.masters, state.moments, gradient, np.float32(lr))
+        return State(state.names, state.compute, masters, moments, state.compiled), StepResult(loss, norm)
+
+    def logits(self, state: State, batch: Batch) -> np.ndarray:
+        return np.asarray(_run(state, "logits", batch.shape, state.masters, _arrays(batch)))
+
+    def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
+        _, gradient = _accumulate(state, [batch], key)
+        yield from _unstack(state.names, gradient, "")
+
+    def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
+        return np.asarray(_run(state, "input_gradient", batch.shape, state.masters, _arrays(batch), np.int32(label)))
+
+    def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
+        yield from _unstack(state.names, state.masters, "")
+        if moments:
+            yield from _unstack(state.names, state.moments.mu, "adam.m/")
+            yield from _unstack(state.names, state.moments.nu, "adam.v/")
+            yield "adam.count", np.array(state.moments.count, np.float32)
+
+    def peak_bytes(self) -> int | None:
+        stats = jax.local_devices()[0].memory_stats()
+        return int(stats["peak_bytes_in_use"]) if stats else None
+
+
+def open() -> JaxEngine:
+    """The engine of this module, as `duygu.engines.open_engine` asks for it."""
+    return JaxEngine()
+
+
+@dataclass(frozen=True, slots=True)
+class StackedRule:
+    """`Rule` of a stacked tensor: (layers,) values, or (1,) for a tensor outside the layers."""
+
+    scale: np.ndarray
+    decay: bool
+    trainable: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Compute:
+    """What is compiled: pure functions of arrays, closed over what is constant in a run."""
+
+    spec: ModelSpec
+    recipe: Recipe
+    low: Any  # the type that the layers compute in
+    rules: Mapping[str, StackedRule]  # by stacked name
+
+    def logits(self, masters: Tree, batch: Arrays) -> Array:
+        return self._classify(masters, bert.words(masters, batch.layout), batch, None)
+
+    def gradient(self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> tuple[Array, Tree]:
+        """Loss and gradient of one microbatch, by the low-precision copies and in fp32."""
+
+        def loss(copies: Tree) -> Array:
+            return _loss(self._classify(copies, bert.words(copies, batch.layout), batch, key), batch)
+
+        value, gradient = jax.value_and_grad(loss)(self._copies(masters))
+        return value, jax.tree.map(lambda g: g.astype(jnp.float32), gradient)
+
+    def accumulate(
+        self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None, total: tuple[Array, Tree]
+    ) -> tuple[Array, Tree]:
+        return jax.tree.map(jnp.add, total, self.gradient(masters, batch, key))
+
+    def update(
+        self, masters: Tree, moments: optax.ScaleByAdamState, gradient: Tree, lr: Array
+    ) -> tuple[Tree, optax.ScaleByAdamState, Array]:
+        """Clip, AdamW; also the global norm before clipping."""
+        gradient = {name: g * along_layers(self.rules[name].trainable, g) for name, g in gradient.items()}
+        norm = optax.tree.norm(gradient)
+        if self.recipe.clip:
+            shrink = jnp.minimum(1.0, self.recipe.clip / (norm + 1e-6))  # PyTorch's rule, to the epsilon
+            gradient = jax.tree.map(lambda g: g * shrink, gradient)
+        steps, moments = _adam(self.recipe).update(gradient, moments)
+        return {name: self._move(name, master, steps[name], lr) for name, master in masters.items()}, moments, norm
+
+    def input_gradient(self, masters: Tree, batch: Arrays, label: Array) -> Array:
+        def chosen(words_TC: Array) -> Array:
+            return self._classify(masters, words_TC, batch, None)[:, label].sum()
+
+        return jax.grad(chosen)(bert.words(masters, batch.layout))
+
+    def _classify(self, w: Tree, words_TC: Array, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
+        copies = self._copies(w)
+        stacked = {name.removeprefix(STACKED): x for name, x in copies.items() if name.startswith(STACKED)}
+        keys = None
+        if key is not None:
+            keys = site_keys(*key, self.spec.layers, batch.token_numbers_T, batch.layout.positions_T)
+        return bert.classify(copies, stacked, words_TC, batch.layout, keys, self.spec)
+
+    def _copies(self, masters: Tree) -> Tree:
+        """The weights as the layers compute with them."""
+        return {name: x.astype(self.low) if in_low_precision(name) else x for name, x in masters.items()}
+
+    def _move(self, name: str, master: Array, step: Array, lr: Array) -> Array:
+        rate = lr * along_layers(self.rules[name].scale, master)
+        kept = master * (1.0 - rate * self.recipe.weight_decay) if self.rules[name].decay else master
+        return kept - rate * step
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["layout", "token_numbers_T", "labels_D", "weights_D", "normaliser"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class Arrays:
+    """A batch as compiled functions take it."""
+
+    layout: Layout
+    token_numbers_T: Array
+    labels_D: Array
+    weights_D: Array
+    normaliser: Array
+
+
+def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None) -> tuple[Array, Tree]:
+    """Loss and gradient of a whole step, microbatch after microbatch."""
+    scalars = None if key is None else _scalars(key)
+    first, *others = microbatches
+    total = _run(state, "gradient", first.shape, state.masters, _arrays(first), scalars)
+    for batch in others:
+        total = _run(state, "accumulate", batch.shape, state.masters, _arrays(batch), scalars, total)
+    return total
+
+
+def _loss(logits_DY: Array, batch: Arrays) -> Array:
+    """Weighted cross-entropy over the step's normaliser, so microbatches add up to the loss of the whole step."""
+    cross_D = optax.softmax_cross_entropy_with_integer_labels(logits_DY, batch.labels_D)
+    return (cross_D * batch.weights_D).sum() / batch.normaliser
+
+
+DONATED = {"update": (0, 1), "accumulate": (3,)}  # arguments whose memory the result takes over
+
+
+def _run(state: State, name: str, shape: Shape | None, *arguments: Any) -> Any:
+    """Call a function of `Compute`, compiled for these arguments."""
+    return _compile(state, name, shape, *arguments)(*arguments)
+
+
+def _compile(state: State, name: str, shape: Shape | None, *arguments: Any) -> Any:
+    kind = (name, shape, any(argument is None for argument in arguments))  # no key, no dropout: another function
+    if kind not in state.compiled:
+        function = jax.jit(getattr(state.compute, name), donate_argnums=DONATED.get(name, ()))
+        state.compiled[kind] = function.lower(*arguments).compile()
+    return state.compiled[kind]
+
+
+def _sample(shape: Shape) -> Batch:
+    """A batch of one document of one token, to compile with."""
+    zero = np.zeros(1, np.int32)
+    return assemble([zero], zero, zero, shape)
+
+
+def _adam(recipe: Recipe) -> optax.GradientTransformation:
+    return optax.scale_by_adam(b1=recipe.beta1, b2=recipe.beta2, eps=recipe.eps)
+
+
+def _arrays(batch: Batch) -> Arrays:
+    layout = Layout(
+        batch.ids, batch.positions, batch.starts, batch.lengths, batch.rows, batch.slots, batch.shape.groups
+    )
+    normaliser = np.float32(batch.normaliser)
+    return Arrays(layout, batch.token_numbers, batch.labels, batch.weights, normaliser)
+
+
+def _scalars(key: StepKey) -> tuple[np.ndarray, np.ndarray]:
+    return np.int32(key.seed), np.int32(key.step)
+
+
+def _moments(names: Sequence[str], tensors: Mapping[str, np.ndarray], masters: Tree) -> optax.ScaleByAdamState:
+    """Adam's moments: those that ``tensors`` holds, else zeros."""
+    if "adam.count" not in tensors:
+        zeros = [{name: jnp.zeros_like(x) for name, x in masters.items()} for _ in range(2)]
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), *zeros)
+    count = jnp.asarray(int(tensors["adam.count"]), jnp.int32)
+    return optax.ScaleByAdamState(count, _stack(names, tensors, "adam.m/"), _stack(names, tensors, "adam.v/"))
+
+
+def _stacked_name(name: str) -> str:
+    """The name under which a tensor is held: that of its stack for one of a layer, else its own."""
+    return re.sub(rf"^{re.escape(LAYERS)}\d+\.", STACKED, name)
+
+
+def _stack(names: Sequence[str], tensors: Mapping[str, np.ndarray], prefix: str) -> Tree:
+    """Tensors by name, those of the layers stacked in the order of the layers."""
+    tree: Tree = {}
+    for stacked, members in itertools.groupby(sorted(names, key=_stack_order), key=_stacked_name):
+        arrays = [tensors[prefix + name] for name in members]
+        tree[stacked] = jnp.array(np.stack(arrays) if stacked.startswith(STACKED) else arrays[0])
+    return tree
+
+
+def _unstack(names: Sequence[str], tree: Tree, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
+    """What `_stack` stacked, by Hugging Face's names, in the order of the spec."""
+    for name in names:
+        stacked = _stacked_name(name)
+        yield prefix + name, np.asarray(tree[stacked] if stacked == name else tree[stacked][_layer(name)])
+
+
+def _stack_rules(rules: Mapping[str, Rule]) -> dict[str, StackedRule]:
+    stacked: dict[str, StackedRule] = {}
+    for name, members in itertools.groupby(sorted(rules, key=_stack_order), key=_stacked_name):
+        ones = [rules[member] for member in members]
+        scale = np.array([one.scale * one.trainable for one in ones], np.float32)
+        stacked[name] = StackedRule(scale, ones[0].decay, np.array([one.trainable for one in ones], np.float32))
+    return stacked
+
+
+def along_layers(values: np.ndarray, x: Array) -> np.ndarray | np.float32:
+    """One value a layer, shaped to multiply a stacked tensor; a single one where all are equal."""
+    return values[0] if (values == values[0]).all() else values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _layer(name: str) -> int:
+    return int(name.removeprefix(LAYERS).partition(".")[0])
+
+
+def _stack_order(name: str) -> tuple[str, int]:
+    stacked = _stacked_name(name)
+    return stacked, 0 if stacked == name else _layer(name)
+
+
+def _seconds_of_product(dtype: Any) -> float:
+    """The best of a few timings of one matrix product of a small encoder's size."""
+    a, b = jnp.ones((512, 1024), dtype), jnp.ones((1024, 1024), dtype)
+    product = jax.jit(jnp.matmul)
+    best = float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        product(a, b).block_until_ready()
+        best = min(best, time.perf_counter() - began)
+    return best

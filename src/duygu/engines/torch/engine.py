@@ -1,0 +1,258 @@
+"""One training step in PyTorch. The JAX twin holds the same functions in the same order.
+
+The state is fp32 masters under Hugging Face's names and AdamW's moments. In bf16 the module computes with bf16 copies
+of the encoder's linear layers, refreshed after every update; their gradients are added up in fp32.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from duygu.engines import EngineName, Placement, Probe, StepKey, in_low_precision, with_dropout
+from duygu.engines.torch.bert import BertClassifier, Layout
+from duygu.engines.torch.dropout import site_keys
+from duygu.models.spec import ModelSpec
+from duygu.recipe import Recipe
+from duygu.training.parameters import parameter_rules
+from duygu.training.plan import Batch, Shape
+
+FAMILIES = {"bert": BertClassifier}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(slots=True)
+class State:
+    """Masters by name (fp32, on the device), the module that computes, its optimiser."""
+
+    spec: ModelSpec
+    recipe: Recipe
+    device: torch.device
+    masters: dict[str, nn.Parameter]
+    module: BertClassifier
+    optimiser: torch.optim.AdamW
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Numbers that are still on the device; reading one waits for it."""
+
+    loss_tensor: Tensor
+    norm_tensor: Tensor
+
+    @property
+    def loss(self) -> float:
+        return float(self.loss_tensor)
+
+    @property
+    def grad_norm(self) -> float:
+        return float(self.norm_tensor)
+
+
+class TorchEngine:
+    """PyTorch, eager: every step has its exact shape, so no padding is computed."""
+
+    name: EngineName = "torch"
+    static_shapes = False
+
+    def probe(self) -> Probe:
+        device = _device("auto")
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        count = torch.cuda.device_count() if device.type == "cuda" else 1
+        fast = _seconds_of_product(torch.float32, device) > 1.3 * _seconds_of_product(torch.bfloat16, device)
+        return Probe(self.name, torch.__version__, name, count, fast)
+
+    def start(
+        self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement
+    ) -> State:
+        device = _device(placement.device)
+        if placement.threads:
+            torch.set_num_threads(placement.threads)
+        torch.set_float32_matmul_precision("highest")
+        torch.use_deterministic_algorithms(device.type == "cpu")
+        spec = with_dropout(spec, recipe)
+        with torch.device("meta"):
+            module = FAMILIES[spec.family](spec, DTYPES[placement.precision])
+        names = [name for name, _ in module.named_parameters()]
+        masters = {name: nn.Parameter(torch.from_numpy(tensors[name].copy()).to(device)) for name in names}
+        optimiser = _optimiser(masters, tensors, recipe)
+        shadow = {name: _shadow(name, master, module.low) for name, master in masters.items()}
+        module.load_state_dict(shadow, assign=True)
+        return State(spec, recipe, device, masters, module, optimiser)
+
+    def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
+        """Nothing: eager PyTorch takes every shape as it comes."""
+
+    def step(
+        self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey
+    ) -> tuple[State, StepResult]:
+        losses = [_accumulate(state, batch, key) for batch in microbatches]
+        norm = _clip(state)
+        _update(state, lr)
+        return state, StepResult(torch.stack(losses).sum(), norm)
+
+    def logits(self, state: State, batch: Batch) -> np.ndarray:
+        layout = _layout(batch, state.device)
+        with torch.inference_mode():
+            return state.module(state.module.words(layout), layout).cpu().numpy()
+
+    def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
+        _accumulate(state, batch, key)
+        for name, master in state.masters.items():
+            yield name, _numpy(master.grad if master.grad is not None else torch.zeros_like(master))
+            master.grad = None
+
+    def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
+        layout = _layout(batch, state.device)
+        words_TC = state.module.words(layout).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(state.module(words_TC, layout)[:, label].sum(), words_TC)
+        return _numpy(gradient)
+
+    def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
+        for name, master in state.masters.items():
+            yield name, _numpy(master)
+        if moments:
+            for prefix, key in (("adam.m/", "exp_avg"), ("adam.v/", "exp_avg_sq")):
+                for name, master in state.masters.items():
+                    if master in state.optimiser.state:
+                        yield prefix + name, _numpy(state.optimiser.state[master][key])
+            yield "adam.count", np.array(_count(state), np.float32)
+
+    def peak_bytes(self) -> int | None:
+        return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+
+
+def open() -> TorchEngine:
+    """The engine of this module, as `duygu.engines.open_engine` asks for it."""
+    return TorchEngine()
+
+
+def _accumulate(state: State, batch: Batch, key: StepKey | None) -> Tensor:
+    """Add the gradient of one microbatch's loss to the masters'; returns the loss."""
+    layout = _layout(batch, state.device)
+    keys_LST = None if key is None else _keys(state, batch, key)
+    logits_DY = state.module(state.module.words(layout), layout, keys_LST)
+    loss = _loss(logits_DY, batch)
+    loss.backward()
+    for name, parameter in state.module.named_parameters():
+        master = state.masters[name]
+        if parameter is not master and parameter.grad is not None:
+            gradient = parameter.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            parameter.grad = None
+    return loss.detach()
+
+
+def _loss(logits_DY: Tensor, batch: Batch) -> Tensor:
+    """Weighted cross-entropy over the step's normaliser, so microbatches add up to the loss of the whole step."""
+    labels_D = torch.from_numpy(batch.labels).to(logits_DY.device, torch.int64)
+    weights_D = torch.from_numpy(batch.weights).to(logits_DY.device)
+    return (F.cross_entropy(logits_DY, labels_D, reduction="none") * weights_D).sum() / batch.normaliser
+
+
+def _clip(state: State) -> Tensor:
+    """Scale the gradient to the recipe's global norm if it is longer; returns the norm it had."""
+    gradients = [parameter.grad for parameter in state.trained if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if state.recipe.clip:
+        torch._foreach_mul_(gradients, (state.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
+def _update(state: State, lr: float) -> None:
+    """AdamW on the masters, then fresh low-precision copies."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = lr * group["scale"]
+    state.optimiser.step()
+    state.optimiser.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for name, parameter in state.module.named_parameters():
+            if parameter is not state.masters[name]:
+                parameter.copy_(state.masters[name])
+
+
+def _optimiser(
+    masters: Mapping[str, nn.Parameter], tensors: Mapping[str, np.ndarray], recipe: Recipe
+) -> torch.optim.AdamW:
+    """AdamW with one parameter group per rule, and the moments that ``tensors`` holds."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, rule in parameter_rules(list(masters), recipe).items():
+        masters[name].requires_grad_(rule.trainable)
+        if rule.trainable:
+            groups.setdefault((rule.scale, rule.decay), []).append(masters[name])
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": parameters, "scale": scale, "weight_decay": recipe.weight_decay if decay else 0.0}
+            for (scale, decay), parameters in groups.items()
+        ],
+        lr=recipe.lr,
+        betas=(recipe.beta1, recipe.beta2),
+        eps=recipe.eps,
+        fused=True,
+    )
+    for name, master in masters.items():
+        if f"adam.m/{name}" in tensors:
+            optimiser.state[master] = {
+                "step": torch.tensor(float(tensors["adam.count"])),
+                "exp_avg": torch.from_numpy(tensors[f"adam.m/{name}"].copy()).to(master.device),
+                "exp_avg_sq": torch.from_numpy(tensors[f"adam.v/{name}"].copy()).to(master.device),
+            }
+    return optimiser
+
+
+def _layout(batch: Batch, device: torch.device) -> Layout:
+    """The batch on the device. This engine takes exact shapes, whose groups lie one after another."""
+    assert batch.shape.tokens == batch.shape.slots, "the torch engine takes exact shapes"
+    ids, positions, starts = (
+        torch.from_numpy(array).to(device, torch.int64) for array in (batch.ids, batch.positions, batch.starts)
+    )
+    return Layout(ids, positions, starts, batch.shape.groups)
+
+
+def _keys(state: State, batch: Batch, key: StepKey) -> Tensor:
+    numbers_T = torch.from_numpy(batch.token_numbers).to(state.device)
+    positions_T = torch.from_numpy(batch.positions).to(state.device)
+    return site_keys(key, state.spec.layers, numbers_T, positions_T)
+
+
+def _shadow(name: str, master: nn.Parameter, low: torch.dtype) -> nn.Parameter:
+    """What the module computes with: the master itself, or a low-precision copy."""
+    if low == torch.float32 or not in_low_precision(name):
+        return master
+    return nn.Parameter(master.detach().to(low), requires_grad=master.requires_grad)
+
+
+def _count(state: State) -> float:
+    """Updates that the optimiser has made."""
+    return max((float(entry["step"]) for entry in state.optimiser.state.values()), default=0.0)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _device(name: str) -> torch.device:
+    gpu = name == "gpu" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def _seconds_of_product(dtype: torch.dtype, device: torch.device) -> float:
+    """The best of a few timings of one matrix product of a small encoder's size."""
+    a = torch.ones(512, 1024, dtype=dtype, device=device)
+    b = torch.ones(1024, 1024, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        float((a @ b)[0, 0])
+        best = min(best, time.perf_counter() - began)
+    return best

@@ -1,0 +1,46 @@
+"""The two engines side by side: one training, step by step, with dropout on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from duygu.engines import ENGINES, StepKey, open_engine
+from duygu.recipe import Recipe
+from duygu.training.plan import assemble, make_plan
+from tests.engines.cases import CASES, FP32, Case, documents, labels_of, oracle, spec_of, tensors_of
+
+
+def trajectory(name: str, case: Case, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Losses, gradient norms and final weights."""
+    engine = open_engine(name)
+    ids, labels = documents(40), labels_of(40, case)
+    lengths = np.array([len(tokens) for tokens in ids], np.int32)
+    plan = make_plan(np.arange(40, dtype=np.int32), lengths, recipe, engine.static_shapes)
+    state = engine.start(spec_of(case), tensors_of(oracle(case)), recipe, FP32)
+    losses, norms = [], []
+    for step in plan.steps:
+        batches = [
+            assemble([ids[i] for i in part], part, labels[part], shape, normaliser=float(len(step.documents)))
+            for part, shape in zip(step.microbatches, step.shapes, strict=True)
+        ]
+        state, result = engine.step(state, batches, step.lr, StepKey(recipe.seed, step.number))
+        losses.append(result.loss)
+        norms.append(result.grad_norm)
+    return np.array(losses), np.array(norms), {n: np.array(x) for n, x in engine.tensors(state, moments=False)}
+
+
+@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.name)
+def test_trajectories_agree_with_dropout_on(case: Case) -> None:
+    recipe = Recipe(epochs=12, batch=8, microbatch=5, lr=2e-3)
+    (losses, norms, weights), (other_losses, other_norms, other_weights) = (
+        trajectory(name, case, recipe) for name in ENGINES
+    )
+    assert len(losses) == 60
+    assert losses[-10:].mean() < losses[:10].mean(), "it learns"
+    np.testing.assert_allclose(other_losses, losses, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(other_norms, norms, rtol=2e-3)
+    before = tensors_of(oracle(case))
+    moved = sum(float(((weights[name] - before[name]) ** 2).sum()) for name in weights if "key.bias" not in name)
+    apart = sum(float(((weights[n] - other_weights[n]) ** 2).sum()) for n in weights if "key.bias" not in n)
+    assert np.sqrt(apart / moved) < 1e-3
