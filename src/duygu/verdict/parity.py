@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import multiprocessing.connection
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,7 @@ from duygu.data.corpus import read_corpus
 from duygu.data.tokens import Encoded
 from duygu.engines import ENGINES, Placement, StepKey, open_engine
 from duygu.errors import DuyguError
-from duygu.models.folder import Model, open_classifier, open_model, write_model
+from duygu.models.folder import open_classifier, open_model, write_model
 from duygu.models.presets import recipe_for
 from duygu.recipe import Recipe
 from duygu.training.plan import Batch, IntArray, assemble, evaluation_batches, fit_shapes, make_plan
@@ -90,6 +91,17 @@ class ParityResult:
     def as_json(self) -> dict[str, object]:
         """Plain values for ``--json``."""
         return {"schema": "duygu.parity/1", "passed": self.passed, **asdict(self)}
+
+    def table(self) -> str:
+        """One line a check: what was compared, the worst value, its limit, and where a failure lies."""
+        lines = [f"{self.documents} documents, {self.steps} steps with dropout on, fp32", ""]
+        for check in self.checks:
+            limit = f"{'>=' if check.name.endswith('cosine') else '<='} {check.limit:<8g}"
+            value = f"{check.value:.7f}" if check.name.endswith("cosine") else f"{check.value:.1e}"
+            where = f"  {check.where}" if check.where and not check.passed else ""
+            verdict = "ok" if check.passed else "DIFFERS"
+            lines.append(f"{check.name:<34}{check.parties:<22}{value:>10}  {limit:<12}{verdict}{where}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def parity(
@@ -209,17 +221,13 @@ def _prepare(
     corpus = read_corpus(data)
     opened = open_model(model, corpus.names, seed, lambda: corpus.texts)
     recipe = replace(recipe_for(model).changed(settings), seed=seed, precision="fp32")
-    write_start(opened, folder, recipe)
+    start = opened.tensors.items()
+    write_model(folder, opened.spec, start, opened.tokenizer, recipe.length, recipe.head_share)
     chosen = np.unique(np.linspace(0, len(corpus.texts) - 1, documents).astype(np.int32))
     encoded = opened.tokenizer.encode([corpus.texts[index] for index in chosen], recipe.length, recipe.head_share)
     ids = tuple(encoded.take(np.arange(len(chosen), dtype=np.int32)))
     epochs = -(-steps // -(-len(chosen) // recipe.batch))
     return Request(str(folder), ids, corpus.labels[chosen], replace(recipe, epochs=epochs), steps, threads)
-
-
-def write_start(opened: Model, folder: Path, recipe: Recipe) -> None:
-    """The weights and tokenizer that all parties begin with, as a model folder."""
-    write_model(folder, opened, opened.tensors.items(), recipe.length, recipe.head_share)
 
 
 def _encoded(ids: Sequence[IntArray]) -> Encoded:

@@ -8,11 +8,13 @@ their gradients are added up in fp32. Each shape is compiled once, ahead of time
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -126,6 +128,11 @@ class JaxEngine:
 
 def open() -> JaxEngine:
     """The engine of this module, as `duygu.engines.open_engine` asks for it."""
+    if not jax.config.jax_compilation_cache_dir:  # a run that resumes, or the next seed, compiles nothing again
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duygu" / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return JaxEngine()
 
 

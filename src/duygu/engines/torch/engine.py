@@ -80,6 +80,7 @@ class TorchEngine:
             torch.set_num_threads(placement.threads)
         torch.set_float32_matmul_precision("highest")
         torch.use_deterministic_algorithms(device.type == "cpu")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a fifth of a step went into filling with NaN
         spec = with_dropout(spec, recipe)
         with torch.device("meta"):
             module = FAMILIES[spec.family](spec, DTYPES[placement.precision])

@@ -1,0 +1,103 @@
+"""The options that several verbs share, each written once, and what their values mean."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from duygu.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from duygu.recipe import Recipe
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator; the help lists them in the order given."""
+    return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def whole_numbers(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
+    """``"13,42"`` as numbers."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 13,42") from error
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+engine_option = click.option("--engine", metavar="torch|jax", help="Framework to compute with; else what is installed.")
+threads_option = click.option("--threads", metavar="N", type=click.IntRange(0), default=0, help="CPU threads.")
+seed_option = click.option("--seed", metavar="N", type=click.IntRange(0), help="Seed of head, data order and dropout.")
+split_option = click.option("--split", metavar="FILE", help="Take the split saved in FILE.")
+settings_option = click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one recipe field, as in --set epochs=3."
+)
+recipe_options = together(
+    click.option("--recipe", metavar="FILE|PRESET", help="A recipe in TOML, or the name of a recipe preset."),
+    settings_option,
+)
+data_options = together(
+    split_option,
+    click.option(
+        "--split-seed", metavar="N", type=click.IntRange(0), default=0, help="Seed of the split, apart from the run's."
+    ),
+)
+folder_options = together(
+    click.option("--resume", is_flag=True, help="Go on from what OUT already holds."),
+    click.option("--overwrite", is_flag=True, help="Replace what OUT already holds."),
+)
+predictor_options = together(
+    engine_option,
+    click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="fp32 unless given."),
+    threads_option,
+)
+
+
+def chosen_recipe(model: str, recipe: str | None, settings: Iterable[str], seed: int | None = None) -> Recipe:
+    """The model's own recipe, or the one named; then every --set; then --seed."""
+    from duygu.files import read_text
+    from duygu.models.presets import recipe_for, recipe_preset
+    from duygu.recipe import Recipe, parse_settings
+
+    if recipe is None:
+        chosen = recipe_for(model)
+    elif recipe.endswith(".toml") or os.sep in recipe:
+        chosen = Recipe.from_toml(read_text(Path(recipe), error=RecipeError), recipe)
+    else:
+        chosen = recipe_preset(recipe)
+    chosen = chosen.changed(parse_settings(settings))
+    return chosen if seed is None else chosen.changed({"seed": seed})
+
+
+def texts_to_predict(text: str) -> list[str]:
+    """What to predict: the text itself, or the non-empty lines of a file or of standard input (``-``)."""
+    from duygu.data.encoding import Undecodable, decode
+    from duygu.files import read_bytes
+
+    if text == "-":
+        data, where = sys.stdin.buffer.read(), "standard input"
+    elif _names_file(text):
+        data, where = read_bytes(Path(text), error=DataError), text
+    else:
+        return [text]
+    try:
+        lines = decode(data)[0].split("\n")
+    except Undecodable as error:
+        raise DataError(f"not text: {error}", where, "save it as UTF-8") from error
+    return [line for line in lines if line.strip()]
+
+
+def _names_file(text: str) -> bool:
+    """Whether ``text`` is meant as a file: one that is there, or a single word that ends in .txt."""
+    try:
+        return Path(text).is_file() or (text.endswith(".txt") and not any(c.isspace() for c in text))
+    except OSError:  # too long for a path
+        return False

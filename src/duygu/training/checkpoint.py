@@ -1,0 +1,194 @@
+"""Checkpoints: where a run stands, and all it takes to go on from there in either engine.
+
+``checkpoints/step-000123/`` holds ``state.json``, ``tensors.safetensors`` (weights, ``adam.m/NAME``, ``adam.v/NAME``,
+``adam.count``, all under Hugging Face's names) and a manifest; ``checkpoints/best-0004/`` the weights after epoch 4.
+The two newest are kept, with every best that one of them may need. Nothing random is saved: data order and dropout are
+functions of seed and step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from duygu.errors import DuyguError, FolderError, UserError
+from duygu.files import delete_folder, make_folder, new_folder, read_json, verify, write_json
+from duygu.models.spec import ModelSpec, Shapes, tensor_shapes
+from duygu.models.weights import LazyTensors, read_header, write_safetensors
+from duygu.recipe import Recipe
+from duygu.training.parameters import parameter_rules
+
+KEPT = 2
+STEP = "step-"
+BEST = "best-"
+TENSORS = "tensors.safetensors"
+STATE = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Time and work of the optimiser steps so far; warm ones are all but a process's first."""
+
+    train_s: float = 0.0
+    warm_s: float = 0.0
+    warm_documents: int = 0
+    warm_tokens: int = 0
+
+    @property
+    def documents_per_s(self) -> float | None:
+        """Training speed once warm; None after a single step."""
+        return self.warm_documents / self.warm_s if self.warm_s else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Real tokens, padding aside."""
+        return self.warm_tokens / self.warm_s if self.warm_s else None
+
+    def plus(self, seconds: float, documents: int, tokens: int, warm: bool) -> Tally:
+        """With one more step."""
+        if not warm:
+            return Tally(self.train_s + seconds, self.warm_s, self.warm_documents, self.warm_tokens)
+        work = (self.warm_s + seconds, self.warm_documents + documents, self.warm_tokens + tokens)
+        return Tally(self.train_s + seconds, *work)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a run stands."""
+
+    step: int = 0  # optimiser steps taken
+    epoch: int = 0  # epochs evaluated
+    best_epoch: int = 0  # of the evaluated ones; 0 before the first
+    history_bytes: int = 0  # of history.jsonl that belong to these steps and epochs
+    tally: Tally = Tally()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was verified."""
+
+    folder: Path
+    mark: Mark
+
+    @property
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        """Weights and moments, read one by one."""
+        return _read_tensors(self.folder)
+
+
+class Checkpoints:
+    """The checkpoints of one run, in its folder ``checkpoints``."""
+
+    def __init__(self, folder: Path, spec: ModelSpec, recipe: Recipe) -> None:
+        self.folder = folder
+        self._weights = tensor_shapes(spec)
+        self._shapes = _with_moments(self._weights, recipe)
+
+    @property
+    def bytes(self) -> int:
+        """About the size of one checkpoint."""
+        return _bytes(self._shapes)
+
+    def missing_bytes(self) -> int:
+        """Disk space that a run still needs: three checkpoints (one is written before the oldest goes) and a best."""
+        return max(1, KEPT + 1 - len(_steps(self.folder))) * self.bytes + _bytes(self._weights)
+
+    def save(self, mark: Mark, tensors: Iterable[tuple[str, np.ndarray]], about: Mapping[str, object]) -> None:
+        """Commit a checkpoint and delete what is older than needed. One of the same step stays as it is."""
+        target = self.folder / f"{STEP}{mark.step:06}"
+        if not target.exists():
+            make_folder(self.folder)
+            with new_folder(target, self.bytes) as folder:
+                wanted = ((name, tensor) for name, tensor in tensors if name in self._shapes)
+                write_safetensors(folder / TENSORS, self._shapes, _finite(wanted))
+                write_json(folder / STATE, {**asdict(mark), "about": about})
+        self._prune(mark)
+
+    def save_best(self, epoch: int, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Commit the weights after ``epoch``; the best before it goes with the checkpoints that may need it."""
+        target = self._best(epoch)
+        if target.exists():  # of a time after the checkpoint that this run went on from
+            delete_folder(target)
+        make_folder(self.folder)
+        with new_folder(target, _bytes(self._weights)) as folder:
+            write_safetensors(folder / TENSORS, self._weights, _finite(tensors))
+
+    def best(self, epoch: int) -> Mapping[str, np.ndarray]:
+        """The weights after ``epoch``; raises `FolderError` where they are damaged."""
+        verify(self._best(epoch))
+        return _read_tensors(self._best(epoch))
+
+    def _best(self, epoch: int) -> Path:
+        return self.folder / f"{BEST}{epoch:04}"
+
+    def _prune(self, mark: Mark) -> None:
+        newest, older = _steps(self.folder)[:KEPT], _steps(self.folder)[KEPT:]
+        needed = {self._best(known.best_epoch) for known in (mark, *map(_read_mark, newest))}
+        for folder in [*older, *(best for best in self.folder.glob(f"{BEST}*") if best not in needed)]:
+            delete_folder(folder)
+
+
+def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest sound checkpoint in ``folder``, if any; damaged ones are deleted with one warning."""
+    damaged: list[str] = []
+    found = None
+    for candidate in _steps(folder):
+        try:
+            found = _verified(candidate)
+            break
+        except UserError as error:
+            damaged.append(f"{candidate.name} ({error.problem})")
+            delete_folder(candidate)
+    if damaged:
+        instead = f"going on from {found.folder.name}" if found else "none is left, so training starts anew"
+        warn(f"damaged checkpoint: {', '.join(damaged)}; {instead}")
+    return found
+
+
+def _verified(folder: Path) -> Checkpoint:
+    verify(folder)
+    mark = _read_mark(folder)
+    if mark.best_epoch:
+        verify(folder.with_name(f"{BEST}{mark.best_epoch:04}"))
+    return Checkpoint(folder, mark)
+
+
+def _steps(folder: Path) -> list[Path]:
+    """Folders of checkpoints, newest first."""
+    return sorted(folder.glob(f"{STEP}*"), key=lambda path: (len(path.name), path.name), reverse=True)
+
+
+def _read_mark(folder: Path) -> Mark:
+    value = read_json(folder / STATE)
+    try:
+        fields = {name: value[name] for name in ("step", "epoch", "best_epoch", "history_bytes")}
+        return Mark(**fields, tally=Tally(**value["tally"]))
+    except (KeyError, TypeError) as error:
+        raise FolderError(f"not the state of a checkpoint: {error}", str(folder / STATE)) from error
+
+
+def _read_tensors(folder: Path) -> Mapping[str, np.ndarray]:
+    return LazyTensors({name: stored.read for name, stored in read_header(folder / TENSORS).items()})
+
+
+def _with_moments(weights: Shapes, recipe: Recipe) -> Shapes:
+    """Names and shapes of everything in a checkpoint."""
+    trained = [name for name, rule in parameter_rules(weights, recipe).items() if rule.trainable]
+    moments = {f"{prefix}/{name}": weights[name] for prefix in ("adam.m", "adam.v") for name in trained}
+    return {**weights, **moments, "adam.count": ()}
+
+
+def _bytes(shapes: Shapes) -> int:
+    return 4 * sum(math.prod(shape) for shape in shapes.values())
+
+
+def _finite(tensors: Iterable[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors, each found finite: a broken state must not replace a good one."""
+    for name, tensor in tensors:
+        if not (np.isfinite(tensor.min()) and np.isfinite(tensor.max())):
+            raise DuyguError(f"{name} is no longer finite, so it is not saved; a lower lr or precision=fp32 may help")
+        yield name, tensor

@@ -1,0 +1,144 @@
+"""Everything before the first step: from what the user asked for to what the loop needs, each part opened once.
+
+What decides the numbers of a run (threads, precision, device) is taken from its record where the run goes on, whatever
+this machine would choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from duygu.data.corpus import Corpus, read_corpus
+from duygu.data.duplicates import duplicate_groups
+from duygu.data.split import Split, make_split, read_split
+from duygu.data.tokens import Encoded
+from duygu.engines import Engine, EngineName, Placement, open_engine
+from duygu.errors import RecipeError
+from duygu.files import require_space
+from duygu.models.folder import Model, open_model, weights_digest
+from duygu.recipe import Recipe
+from duygu.training.checkpoint import Checkpoint, Checkpoints, newest_checkpoint
+from duygu.training.machine import cores
+from duygu.training.plan import IntArray, Plan, Shape, evaluation_batches, make_plan
+from duygu.training.progress import Progress
+from duygu.training.run_folder import RunFolder, data_record, environment_record, tokens_digest
+
+Batches = list[tuple[IntArray, Shape]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run as it was asked for."""
+
+    data: str
+    model: str  # a local Hugging Face folder or a model preset
+    engine: EngineName
+    recipe: Recipe
+    out: Path
+    split: str | None = None  # a saved split; without one, a split is made from split_seed
+    split_seed: int = 0
+    threads: int = 0  # CPU threads; 0 takes the cores there are
+    device: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    fold: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What stays the same from the first step to the last."""
+
+    job: Job
+    corpus: Corpus
+    split: Split
+    model: Model
+    encoded: Encoded
+    plan: Plan
+    validation: Batches
+    test: Batches
+    engine: Engine
+    placement: Placement
+    checkpoints: Checkpoints
+    checkpoint: Checkpoint | None  # to go on from
+
+    @property
+    def evaluation_shapes(self) -> list[Shape]:
+        """Distinct shapes of all evaluation batches."""
+        return list(dict.fromkeys(shape for _, shape in self.validation + self.test))
+
+
+def read_data(job: Job) -> tuple[Corpus, Split]:
+    """The documents and which of them are for what."""
+    corpus = read_corpus(job.data)
+    groups = duplicate_groups(corpus.texts)
+    if job.split is not None:
+        return corpus, read_split(job.split, corpus.ids, corpus.labels, groups, job.split_seed)
+    return corpus, make_split(corpus.labels, groups, corpus.ids, job.split_seed)
+
+
+def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: Progress) -> Setup:
+    """Open engine and model, tokenise, plan; write the record of a new run or hold an old one to it."""
+    checkpoint = newest_checkpoint(folder.checkpoints, progress.message)
+    record = folder.environment() if checkpoint else {}
+    progress.phase(f"opening {job.engine}")
+    engine, placement = _open_engine(job, record, progress)
+    progress.phase("reading the model")
+    model = open_model(job.model, corpus.names, job.recipe.seed, lambda: [corpus.texts[n] for n in split.train])
+    _require_length(job.recipe, model)
+    for warning in (*corpus.warnings, *split.warnings, *model.warnings):
+        progress.message(f"note: {warning}")
+    progress.phase("tokenising")
+    encoded = model.tokenizer.encode(corpus.texts, job.recipe.length, job.recipe.head_share)
+    plan = make_plan(split.train, encoded.lengths, job.recipe, engine.static_shapes)
+    checkpoints = Checkpoints(folder.checkpoints, model.spec, job.recipe)
+    require_space(folder.path, checkpoints.missing_bytes())
+    validation, test = (
+        evaluation_batches(part, encoded.lengths, engine.static_shapes) for part in (split.validation, split.test)
+    )
+    setup = Setup(
+        job, corpus, split, model, encoded, plan, validation, test, engine, placement, checkpoints, checkpoint
+    )  # fmt: skip
+    _record(setup, folder, record)
+    return setup
+
+
+def _open_engine(job: Job, record: Mapping[str, Any], progress: Progress) -> tuple[Engine, Placement]:
+    """The engine and where it computes: as recorded, else as asked, else what suits this machine."""
+    threads = record.get("threads") or job.threads or cores()
+    if job.threads not in (0, threads):
+        progress.message(f"note: CPU threads stay {threads}, as this run began")
+    engine = open_engine(job.engine, threads)
+    precision = record.get("precision") or job.recipe.precision
+    if precision == "auto":
+        precision = "bf16" if engine.probe().fast_bf16 else "fp32"
+    return engine, Placement(precision, threads, job.device)
+
+
+def _require_length(recipe: Recipe, model: Model) -> None:
+    if recipe.length > model.spec.positions:
+        problem = f"length = {recipe.length}, but the model has {model.spec.positions} positions"
+        raise RecipeError(problem, "recipe field length", f"--set length={model.spec.positions}")
+
+
+def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
+    """Write ``data.json`` and ``environment.json``; a run that goes on must have begun with the same."""
+    tokens, weights = tokens_digest(setup.encoded), weights_digest(setup.model.tensors.items())
+    here = environment_record(setup.engine, setup.placement)
+    if setup.checkpoint is not None:
+        folder.accept_model(tokens, weights)
+        resumed = cast(list[object], record.get("resumed", []))
+        entry = {"step": setup.checkpoint.mark.step, **here}
+        folder.write_environment({**record, "resumed": [*resumed, entry]})
+        return
+    data = data_record(setup.corpus, setup.split, setup.encoded, tokens, setup.plan.real_share)
+    folder.begin(setup.job.recipe, data, {**here, "model": setup.model.name, "start_weights": weights})
+
+
+def start_tensors(setup: Setup) -> Mapping[str, np.ndarray]:
+    """What the engine starts from: the checkpoint's tensors, or the model's."""
+    return setup.model.tensors if setup.checkpoint is None else setup.checkpoint.tensors

@@ -1,0 +1,243 @@
+"""Finished run folders, read back as evidence, and what two of them say about each other.
+
+Only files are read, so runs of any engine, machine or day can be compared. Before anything is compared, `check_twins`
+makes sure that the runs differ in nothing but engine and seed: same recipe, split, start and test documents.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duygu.errors import FolderError
+from duygu.files import read_json, read_text
+from duygu.recipe import Recipe
+from duygu.verdict.metrics import Scores
+from duygu.verdict.stats import ALPHA, agreement, mcnemar_exact, minimum_detectable, paired_difference
+
+ENGINE_TITLES = {"torch": "PyTorch", "jax": "JAX"}
+ONE_SEED = "With one seed each, this compares two trained models, not two frameworks."
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a run answered for its N test documents, in the order of their ids."""
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.str_]  # (N,) true label names
+    predicted: NDArray[np.str_]  # (N,)
+    probabilities: NDArray[np.float64]  # (N, L)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished run folder; ``metrics``, ``environment`` and ``data`` are its JSON files."""
+
+    folder: Path
+    engine: str
+    seed: int
+    fold: int | None
+    recipe: Recipe
+    metrics: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    data: Mapping[str, Any]
+    test: Scores
+    answers: Answers
+
+    @property
+    def name(self) -> str:
+        """``ENGINE-SEED[-foldK]``."""
+        return f"{self.engine}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
+
+    @property
+    def start_digest(self) -> str:
+        """SHA-256 of the weights before the first step."""
+        return str(self.environment["start_weights"])
+
+    @property
+    def split_digest(self) -> str:
+        """SHA-256 of the ids of the three parts."""
+        return str(self.data["split"])
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Run a against run b on the same test documents; ``difference`` is accuracy a minus b, as a share."""
+
+    a: str
+    b: str
+    seed: int
+    engines: tuple[str, str]
+    documents: int
+    agreement: float  # share of documents given the same label
+    only_a: int  # documents that only a gets right
+    only_b: int
+    difference: float
+    interval: tuple[float, float]
+    mcnemar_p: float
+    minimum_detectable: float | None  # smallest true difference found with power .8; None where none would be
+    probability_difference_p95: float  # over documents, of the largest difference over labels
+    probability_difference_max: float
+
+    @property
+    def different(self) -> bool:
+        """Whether exact McNemar rejects "neither is better" at 5 %."""
+        return self.mcnemar_p < ALPHA
+
+    @property
+    def verdict(self) -> str:
+        """The finding in words, which claim no more than one pair of runs can show."""
+        if self.different:
+            better, other = self.engines if self.difference > 0 else self.engines[::-1]
+            low, high = sorted(abs(bound) * 100 for bound in self.interval)
+            finding = f"different: {better} is {abs(self.difference) * 100:.1f} points more accurate than {other}"
+            return f"{finding} (95 % interval {low:.1f} to {high:.1f}). {ONE_SEED}"
+        same = f"not distinguishable with this data (same label for {self.agreement * 100:.1f} % of documents)"
+        if self.minimum_detectable is None:
+            return f"{same}: {self.documents} documents cannot show any difference."
+        unseen = f"a true difference under {self.minimum_detectable * 100:.1f} points could have gone unseen"
+        return f"{same}: {unseen}. {ONE_SEED}"
+
+    def as_json(self) -> dict[str, object]:
+        """One entry of ``pairs`` in comparison.json."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "seed": self.seed,
+            "engines": list(self.engines),
+            "documents": self.documents,
+            "agreement": self.agreement,
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+            "difference": self.difference,
+            "interval": list(self.interval),
+            "mcnemar_p": self.mcnemar_p,
+            "minimum_detectable": self.minimum_detectable,
+            "probability_difference": {
+                "p95": self.probability_difference_p95,
+                "max": self.probability_difference_max,
+            },
+            "different": self.different,
+            "verdict": self.verdict,
+        }
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run; raises `FolderError` for one that is unfinished or not in the form of a run folder."""
+    if not (folder / "metrics.json").is_file():
+        raise FolderError("not a finished run", str(folder), "finish it with duygu train ... --resume")
+    metrics, environment, data = (read_json(folder / f"{name}.json") for name in ("metrics", "environment", "data"))
+    try:
+        test = Scores.from_json(metrics["test"])
+        return Run(
+            folder=folder,
+            engine=metrics["engine"],
+            seed=metrics["seed"],
+            fold=metrics.get("fold"),
+            recipe=Recipe.from_toml(read_text(folder / "recipe.toml"), str(folder / "recipe.toml")),
+            metrics=metrics,
+            environment=environment,
+            data=data,
+            test=test,
+            answers=_read_answers(folder / "predictions.csv", len(test.labels)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"not in the form of a run folder ({type(error).__name__}: {error})"
+        raise FolderError(problem, str(folder), "give a folder that duygu train wrote") from error
+
+
+def check_twins(runs: Sequence[Run]) -> None:
+    """Raise `FolderError`, naming the first difference, unless the runs differ in engine and seed only."""
+    first = runs[0]
+    for run in runs[1:]:
+        for what, one, other in _traits(first, run):
+            if one != other:
+                raise _not_twins(what, first, run, f"{one} against {other}")
+    for a, b in combinations(runs, 2):
+        if a.name == b.name:
+            raise _not_twins("engine and seed are the same", a, b, a.name)
+        if (a.seed, a.fold) == (b.seed, b.fold) and a.start_digest != b.start_digest:
+            raise _not_twins("starting weights", a, b, f"{a.start_digest:.12} against {b.start_digest:.12}")
+
+
+def compare_pair(a: Run, b: Run) -> Pair:
+    """What the test documents say about two runs that `check_twins` let pass."""
+    right_a, right_b = (run.answers.predicted == run.answers.labels for run in (a, b))
+    only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
+    documents = len(a.answers.ids)
+    difference = paired_difference(only_a, only_b, documents)
+    apart = np.max(np.abs(a.answers.probabilities - b.answers.probabilities), axis=1)
+    return Pair(
+        a=a.name,
+        b=b.name,
+        seed=a.seed,
+        engines=(engine_title(a.engine), engine_title(b.engine)),
+        documents=documents,
+        agreement=agreement(a.answers.predicted, b.answers.predicted),
+        only_a=only_a,
+        only_b=only_b,
+        difference=difference.value,
+        interval=(difference.low, difference.high),
+        mcnemar_p=mcnemar_exact(only_a, only_b),
+        minimum_detectable=minimum_detectable(documents, (only_a + only_b) / documents),
+        probability_difference_p95=float(np.quantile(apart, 0.95)),
+        probability_difference_max=float(np.max(apart)),
+    )
+
+
+def engine_pairs(runs: Sequence[Run]) -> list[Pair]:
+    """Every two engines on every seed and fold, in the order of ``runs``."""
+    return [
+        compare_pair(a, b)
+        for a, b in combinations(runs, 2)
+        if a.engine != b.engine and (a.seed, a.fold) == (b.seed, b.fold)
+    ]
+
+
+def engine_title(engine: str) -> str:
+    """The engine's name as people write it."""
+    return ENGINE_TITLES.get(engine, engine)
+
+
+def _traits(a: Run, b: Run) -> Iterator[tuple[str, object, object]]:
+    """What twins share, in the order in which a difference is worth naming."""
+    yield "labels", a.test.labels, b.test.labels
+    yield "texts", f"{a.data['corpus']:.12}", f"{b.data['corpus']:.12}"
+    yield "split", f"{a.split_digest:.12}", f"{b.split_digest:.12}"
+    yield "number of test documents", len(a.answers.ids), len(b.answers.ids)
+    for one, other in zip(a.answers.ids, b.answers.ids, strict=True):
+        yield "test documents", one, other
+    yield "token ids", f"{a.data['tokens']:.12}", f"{b.data['tokens']:.12}"
+    yield "precision", a.metrics["precision"], b.metrics["precision"]
+    recipe_a, recipe_b = a.recipe.as_dict(), b.recipe.as_dict()
+    for name in recipe_a:
+        if name not in ("seed", "precision"):
+            yield f"recipe field {name}", recipe_a[name], recipe_b[name]
+
+
+def _not_twins(what: str, a: Run, b: Run, difference: str) -> FolderError:
+    fix = "compare runs that differ in engine and seed only"
+    return FolderError(f"these runs cannot be compared: {what}: {difference}", f"{a.folder} and {b.folder}", fix)
+
+
+def _read_answers(path: Path, labels: int) -> Answers:
+    """The test part of predictions.csv: id, split, label, predicted, then one probability column per label."""
+    _, *rows = csv.reader(io.StringIO(read_text(path), newline=""))
+    test = sorted(row for row in rows if row[1] == "test")
+    ids = tuple(row[0] for row in test)
+    if not ids or len(set(ids)) != len(ids):
+        raise ValueError(f"{path.name} holds {len(ids)} test rows for {len(set(ids))} documents")
+    return Answers(
+        ids=ids,
+        labels=np.array([row[2] for row in test]),
+        predicted=np.array([row[3] for row in test]),
+        probabilities=np.array([row[4:] for row in test], dtype=np.float64).reshape(len(test), labels),
+    )

@@ -1,0 +1,55 @@
+"""Small model folders: one made by hand with numpy, and transformers' own as the oracle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from small_models import LABELS, SIZES, write_tokenizer
+
+from duygu.models.spec import ModelSpec, read_spec, tensor_shapes
+
+
+@pytest.fixture
+def spec() -> ModelSpec:
+    return read_spec({"model_type": "bert", **SIZES}, LABELS, "config.json")
+
+
+@pytest.fixture
+def handmade(tmp_path: Path, spec: ModelSpec) -> Path:
+    """A sound folder of an encoder without head: config.json, model.safetensors, vocab.txt."""
+    folder = tmp_path / "handmade"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **SIZES}), encoding="utf-8")
+    generator = np.random.default_rng(0)
+    names = [name for name in tensor_shapes(spec) if name.startswith("bert.")]
+    tensors = {name: generator.standard_normal(tensor_shapes(spec)[name], np.float32) for name in names}
+    save_file(tensors, folder / "model.safetensors")
+    write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    """A function (transformers class name, config values, save options) -> its folder and its state_dict in numpy."""
+
+    def make(kind: str, config: dict[str, Any] | None = None, **options: Any) -> tuple[Path, dict[str, Any]]:
+        import torch
+        import transformers
+
+        torch.manual_seed(1)
+        model = getattr(transformers, kind)(transformers.BertConfig(**{**SIZES, **(config or {})}))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        model.to(options.pop("dtype", torch.float32))
+        folder = tmp_path / kind
+        model.save_pretrained(folder, **options)
+        write_tokenizer(folder)
+        return folder, {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
+
+    return make
