@@ -61,11 +61,12 @@ def steps(model: str, data: str, engine_name: str, precision: str, count: int, t
         loss = result.loss
         seconds.append(time.perf_counter() - began)
         print(f"step {step.number}: loss {loss:.4f}, {seconds[-1]:.2f} s", flush=True)
+    tokens = encoded.lengths[np.concatenate([step.documents for step in chosen])].sum()
     peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     return {
         "engine": engine_name, "precision": precision, "steps": count, "compile_s": round(compiled, 2),
         "documents_per_s": round(16 / float(np.median(seconds[1:])), 3),
-        "tokens_per_s": round(float(encoded.lengths[np.concatenate([s.documents for s in chosen])].sum() / sum(seconds))),
+        "tokens_per_s": round(float(tokens / sum(seconds))),
         "peak_bytes": int(peak.group(1)) * 1024 if peak else None, "real_share": round(plan.real_share, 4),
     }  # fmt: skip
 

@@ -1,13 +1,13 @@
 """Every failure that a user can cause, and the exit code that it ends in.
 
-    DuyguError                 1   the program could not do what was asked
-      UserError                2   problem, where, fix: three short lines on stderr
-        DataError                  the texts, the labels, the split
-        ModelError                 the model folder
-        RecipeError                a recipe field or a --set
-        FolderError                an output folder, a file, the disk
-      GateError                3   a quality gate failed: collapsed, out of tolerance
-      Interrupted        130/143   a signal arrived; everything was saved first
+DuyguError                 1   the program could not do what was asked
+  UserError                2   problem, where, fix: three short lines on stderr
+    DataError                  the texts, the labels, the split
+    ModelError                 the model folder
+    RecipeError                a recipe field or a --set
+    FolderError                an output folder, a file, the disk
+  GateError                3   a quality gate failed: collapsed, out of tolerance
+  Interrupted        130/143   a signal arrived; everything was saved first
 """
 
 from __future__ import annotations
@@ -70,8 +70,11 @@ class Interrupted(DuyguError):
     """A signal asked the run to stop; its state is safe on disk."""
 
     def __init__(self, signum: int, message: str = "") -> None:
-        super().__init__(message or f"interrupted by {signal.Signals(signum).name}")
+        super().__init__(signum, message or f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]

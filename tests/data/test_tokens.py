@@ -331,3 +331,15 @@ def test_encoding_keeps_nine_tenths_of_the_speed_of_the_library(minilm: Path, ar
         tokenizer.encode(articles, 256, 0.75)
         ratios.append((between - started) / (time.perf_counter() - between))
     assert max(ratios) >= 0.9
+
+
+PIECES = st.sampled_from(
+    ["[SEP]", "[SE", "P]", "[CLS]", "\u200b", "\u0338", "\u0301", " ", "\n", "kâr", "a", "]", "\ud800"]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_special_tokens_spelt_out_are_found_as_the_saved_tokenizer_finds_them(tiny: TextTokenizer, text: str) -> None:
+    saved = tiny._cleaning.encode(text.replace("\ud800", "\ufffd"))
+    assert rows(tiny.encode([text], UNLIMITED, 1.0)) == [saved.ids]

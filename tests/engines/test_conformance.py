@@ -120,7 +120,8 @@ def test_accumulated_step_equals_whole_step_with_dropout_on(engine: Engine) -> N
             for part, shape in zip(parts, shapes, strict=True)
         ]
         state, result = engine.step(start(engine, case, recipe), batches, 1e-2, KEY)
-        results.append({"loss": np.array(result.loss), "norm": np.array(result.grad_norm), **dict(engine.tensors(state))})
+        numbers_of_step = {"loss": np.array(result.loss), "norm": np.array(result.grad_norm)}
+        results.append({**numbers_of_step, **dict(engine.tensors(state))})
     for name, value in results[0].items():
         # The keys' bias has no gradient but rounding noise, which Adam turns into steps of its own.
         if "key.bias" not in name:

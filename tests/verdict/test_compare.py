@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from duygu.engines import Probe
 from duygu.errors import DuyguError, FolderError, Interrupted, UserError
 from duygu.recipe import Recipe
-from duygu.verdict.compare import CompareRequest, compare, compare_runs
+from duygu.verdict.compare import CompareRequest, common_precision, compare, compare_runs
 from duygu.verdict.compare import _run as run_child
 from tests.verdict.folders import Written, write_run
 
@@ -86,8 +87,15 @@ def test_a_stopped_comparison_goes_on_where_it_was(
         compare(replace(request_, recipe=recipe, model=str(texts), resume=True), said.append)
 
 
-def test_precision_is_resolved_by_asking_every_engine(request_: CompareRequest) -> None:
-    """On a CPU neither engine multiplies bf16 faster; the failing model stops it right after."""
+@pytest.mark.parametrize(
+    ("fast", "precision"), [((1, 1), "bf16"), ((1, 0), "fp32"), ((0, 1), "fp32"), ((0, 0), "fp32")]
+)
+def test_bf16_needs_every_engine(fast: tuple[int, int], precision: str) -> None:
+    probes = [Probe(engine, "1", "cpu", 1, bool(quick)) for engine, quick in zip(("torch", "jax"), fast, strict=True)]
+    assert common_precision(probes) == precision
+
+
+def test_precision_is_resolved_once_and_a_failing_run_ends_the_comparison(request_: CompareRequest) -> None:
     said: list[str] = []
     auto = replace(
         request_, engines=("torch", "jax"), model="no-such-model", recipe=FAST.changed({"precision": "auto"})
@@ -96,9 +104,14 @@ def test_precision_is_resolved_by_asking_every_engine(request_: CompareRequest) 
         compare(auto, said.append)
     assert said[0].startswith("PyTorch 2.")
     assert said[1].startswith("JAX 0.")
-    if said[0].endswith(" on cpu"):
-        assert said[2] == "precision: fp32 for all runs"
-    assert said[2] in ("precision: fp32 for all runs", "precision: bf16 for all runs")
+    precision = Recipe.from_toml((request_.out / "recipe.toml").read_text(encoding="utf-8")).precision
+    assert said[2] == f"precision: {precision} for all runs"
+    assert precision != "auto"
+
+    said.clear()
+    with pytest.raises(DuyguError, match="failed with exit code 2"):
+        compare(replace(auto, engines=("torch",), resume=True), said.append)
+    assert said == ["[1/1] PyTorch, seed 1"]  # it went on as it began, without measuring again
 
 
 def test_the_start_of_a_checkpoint_is_written_once_without_code_or_pickles(

@@ -15,8 +15,9 @@ from rich.console import Console
 from duygu.verdict.baselines import Baseline
 from duygu.verdict.compare import comparison
 from duygu.verdict.metrics import Scores
-from duygu.verdict.report import markdown, notes, print_comparison, print_run, print_scores, tables
+from duygu.verdict.report import markdown, notes, print_comparison, print_run, print_scores
 from duygu.verdict.runs import read_run
+from duygu.verdict.tables import tables
 from tests.verdict.folders import Written, write_run
 
 HOSTILE = ("<script>alert(1)</script>", "a|b\n# [x](https://evil.example) *w* \x1b[31m `c` www.evil.example &amp; $y$")

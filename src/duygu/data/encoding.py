@@ -25,7 +25,7 @@ _turkish = re.compile(
 )
 
 
-class Undecodable(ValueError):  # noqa: N818  a finding about a file, which its reader turns into an error
+class Undecodable(ValueError):
     """Why bytes are not text."""
 
 

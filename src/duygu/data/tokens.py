@@ -9,6 +9,7 @@ them; one within the limit is never touched.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from tokenizers.trainers import WordPieceTrainer
 
-from duygu.data.corpus import is_clean, replace_surrogates
+from duygu.data.corpus import clean, replace_surrogates
 from duygu.data.tokenizer_files import Json, bert_content, open_content, read_content
 from duygu.errors import ModelError
 from duygu.files import make_folder, write_text
@@ -63,6 +64,8 @@ class TextTokenizer:
             self._cleaning = open_content(content, cleaning=True)
             self._plain = open_content(content, cleaning=False)
             self._prefix, self._suffix = _special_ids(self._plain)
+        added = [token.content for token in self._plain.get_added_tokens_decoder().values()]
+        self._added = re.compile("|".join(map(re.escape, added))) if added else None
 
     @classmethod
     def from_folder(cls, folder: Path) -> TextTokenizer:
@@ -151,18 +154,25 @@ class TextTokenizer:
             write_text(folder / "vocab.txt", "\n".join([*entries, ""]))
 
     def _encode_chunk(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encodings without special tokens. In the library cleaning takes a fifth of the time; clean text is spared."""
-        tidy = [is_clean(text) for text in texts]
+        """Encodings without special tokens.
+
+        Cleaning costs the library a fourth of its speed and Python little. Cleaning first gives the same ids, unless a
+        special token is spelt out in the text: the library looks for those before it cleans.
+        """
+        cleaned = [clean(text) for text in texts]
+        apart = [
+            number
+            for number, (text, ready) in enumerate(zip(texts, cleaned, strict=True))
+            if text is not ready and (self._spelt_out(text) or self._spelt_out(ready))
+        ]
         with _library_errors(self._where):
-            if all(tidy):
-                return self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
-            plain = [text for text, is_tidy in zip(texts, tidy, strict=True) if is_tidy]
-            untidy = [replace_surrogates(text) for text, is_tidy in zip(texts, tidy, strict=True) if not is_tidy]
-            by_tidiness = {
-                True: iter(self._plain.encode_batch_fast(plain, add_special_tokens=False)),
-                False: iter(self._cleaning.encode_batch_fast(untidy, add_special_tokens=False)),
-            }
-        return [next(by_tidiness[is_tidy]) for is_tidy in tidy]
+            encodings = self._plain.encode_batch_fast(cleaned, add_special_tokens=False)
+            for number in apart:
+                encodings[number] = self._cleaning.encode(replace_surrogates(texts[number]), add_special_tokens=False)
+        return encodings
+
+    def _spelt_out(self, text: str) -> bool:
+        return self._added is not None and self._added.search(text) is not None
 
 
 @contextmanager

@@ -78,9 +78,7 @@ class Engine(Protocol):
         """The framework, its device and what that multiplies fast."""
         ...
 
-    def start(
-        self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement
-    ) -> State:
+    def start(self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement) -> State:
         """The state before a step. ``tensors`` holds weights and, when resuming, ``adam.m/NAME``, ``adam.v/NAME`` and
         ``adam.count`` (shape ``()``); each is read once. Moments that are absent start at 0."""
         ...
@@ -89,9 +87,7 @@ class Engine(Protocol):
         """Compile ahead of time what these shapes need; nothing to do in eager PyTorch."""
         ...
 
-    def step(
-        self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey
-    ) -> tuple[State, StepResult]:
+    def step(self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey) -> tuple[State, StepResult]:
         """One optimiser step on the sum of the microbatches' losses. The given state must not be used again."""
         ...
 
@@ -135,7 +131,9 @@ def open_engine(name: str, threads: int = 0) -> Engine:
         if missing.startswith("duygu"):
             raise
         fix = f"pip install 'duygu[{_EXTRA[name]}]'"
-        raise UserError(f"the {name} engine needs {missing}, which is not installed", f"--engine {name}", fix) from error
+        raise UserError(
+            f"the {name} engine needs {missing}, which is not installed", f"--engine {name}", fix
+        ) from error
     make: Callable[[], Engine] = module.open
     return make()
 

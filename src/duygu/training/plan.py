@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from duygu.recipe import Recipe
 
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
+Number = TypeVar("Number", np.int32, np.float32)
 
 TRAINING_SHAPES = 6  # compiled shapes that a static engine gets for training
 EVALUATION_SHAPES = 4  # and for evaluation
@@ -206,14 +208,14 @@ def assemble(
     real = lengths > 0
     numbers = _padded(numbers[order], shape.documents, -1)
     return Batch(
-        ids=_padded(np.concatenate([ids[index] for index in order]), shape.tokens, 0),
+        ids=_padded(np.concatenate([ids[index] for index in order.tolist()]), shape.tokens, 0),
         positions=_padded(positions, shape.tokens, 0),
         token_numbers=_padded(numbers[row_of_token], shape.tokens, -1),
         starts=np.where(real, starts, 0).astype(np.int32),
         lengths=lengths,
         numbers=numbers,
         labels=_padded(labels[order], shape.documents, 0),
-        weights=_padded(weights[order], shape.documents, 0).astype(np.float32),
+        weights=_padded(weights[order], shape.documents, 0),
         normaliser=normaliser,
         rows=rows,
         slots=_padded(slots, shape.tokens, shape.slots),
@@ -229,8 +231,8 @@ def _epochs(train: IntArray, recipe: Recipe) -> Iterator[IntArray]:
             yield order[start : start + recipe.batch]
 
 
-def _padded(values: NDArray[np.generic], size: int, fill: int) -> NDArray[np.generic]:
-    padded = np.full(size, fill, values.dtype if values.dtype != np.int64 else np.int32)
+def _padded(values: NDArray[Number], size: int, fill: int) -> NDArray[Number]:
+    padded = np.full(size, fill, values.dtype)
     padded[: len(values)] = values
     return padded
 

@@ -24,7 +24,7 @@ from duygu.data.split import Split
 from duygu.data.tokens import Encoded
 from duygu.engines import Engine, Placement
 from duygu.errors import FolderError, UserError
-from duygu.files import delete_folder, locked, make_folder, read_json, read_text, sweep, write_json, write_text
+from duygu.files import delete_folder, locked, make_folder, on_disk, read_json, read_text, sweep, write_json, write_text
 from duygu.recipe import Recipe
 from duygu.training.machine import processor, versions
 from duygu.training.plan import IntArray
@@ -109,8 +109,9 @@ class RunFolder:
         for name in FOLDERS:
             if (self.path / name).exists():
                 delete_folder(self.path / name)
-        for name in FILES:
-            (self.path / name).unlink(missing_ok=True)
+        with on_disk(self.path):
+            for name in FILES:
+                (self.path / name).unlink(missing_ok=True)
 
     def _compare(self, name: str, now: Mapping[str, str]) -> None:
         path = self.path / name

@@ -91,7 +91,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, object]:
         split = _common_split(request, corpus)
         for warning in (*corpus.warnings, *split.warnings):
             say(warning)
-        recipe = request.recipe.changed({"precision": _common_precision(request, say)})
+        recipe = request.recipe.changed({"precision": _resolve_precision(request, say)})
         write_text(out / "recipe.toml", recipe.to_toml())
         model = _common_start(request)
         folders = _train_all(request, recipe, split, model, say)
@@ -223,14 +223,22 @@ def _common_split(request: CompareRequest, corpus: Corpus) -> Split:
     return split
 
 
-def _common_precision(request: CompareRequest, say: Say) -> str:
-    """bf16 only where every engine of the comparison multiplies it fast: the slower one must not change the numbers."""
+def common_precision(probes: Sequence[Probe]) -> str:
+    """bf16 only where every engine multiplies it fast; one that does not would be compared at its worst."""
+    return "bf16" if all(probe.fast_bf16 for probe in probes) else "fp32"
+
+
+def _resolve_precision(request: CompareRequest, say: Say) -> str:
+    """As asked, as the resumed comparison began, or as the engines' measurements on this machine say."""
     if request.recipe.precision != "auto":
         return request.recipe.precision
+    kept = request.out / "recipe.toml"
+    if kept.exists():
+        return Recipe.from_toml(read_text(kept), str(kept)).precision
     probes = [_probe(engine) for engine in request.engines]
     for probe in probes:
         say(f"{engine_title(probe.engine)} {probe.version} on {probe.device}")
-    precision = "bf16" if all(probe.fast_bf16 for probe in probes) else "fp32"
+    precision = common_precision(probes)
     say(f"precision: {precision} for all runs")
     return precision
 

@@ -33,9 +33,11 @@ from duygu.training.parameters import Rule, parameter_rules
 from duygu.training.plan import Batch, Shape, assemble
 
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
+FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 
 Tree = dict[str, Array]  # names to tensors; a stacked one is named LAYERS + "*." + its name within a layer
 STACKED = LAYERS + "*."
+Moments = Any  # optax's state of Adam: count, mu and nu, the last two trees like the masters
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class State:
     names: tuple[str, ...]  # Hugging Face's, in the order of the spec
     compute: Compute
     masters: Tree
-    moments: optax.ScaleByAdamState
+    moments: Moments
     compiled: dict[tuple[str, Shape | None, bool], Any] = field(default_factory=dict)
 
 
@@ -74,12 +76,10 @@ class JaxEngine:
     def probe(self) -> Probe:
         device = jax.devices()[0]
         name = "cpu" if device.platform == "cpu" else device.device_kind
-        fast = _seconds_of_product(jnp.float32) > 1.3 * _seconds_of_product(jnp.bfloat16)
+        fast = _seconds_of_product(jnp.float32) > FAST * _seconds_of_product(jnp.bfloat16)
         return Probe(self.name, jax.__version__, name, jax.device_count(), fast)
 
-    def start(
-        self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement
-    ) -> State:
+    def start(self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement) -> State:
         jax.config.update("jax_default_matmul_precision", "highest")
         spec = with_dropout(spec, recipe)
         names = tuple(name for name in tensors if not name.startswith("adam."))
@@ -94,12 +94,13 @@ class JaxEngine:
             _compile(state, "gradient", shape, state.masters, _arrays(_sample(shape)), _scalars(StepKey(0, 0)))
         if training:
             _compile(state, "update", None, state.masters, state.moments, state.masters, np.float32(0))
+        if training and state.compute.recipe.microbatch:
+            total = (jnp.float32(0), state.masters)
+            _compile(state, "add", None, total, total)
         for shape in evaluation:
             _compile(state, "logits", shape, state.masters, _arrays(_sample(shape)))
 
-    def step(
-        self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey
-    ) -> tuple[State, StepResult]:
+    def step(self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey) -> tuple[State, StepResult]:
         loss, gradient = _accumulate(state, microbatches, key)
         masters, moments, norm = _run(state, "update", None, state.masters, state.moments, gradient, np.float32(lr))
         return State(state.names, state.compute, masters, moments, state.compiled), StepResult(loss, norm)
@@ -128,7 +129,7 @@ class JaxEngine:
 
 def open() -> JaxEngine:
     """The engine of this module, as `duygu.engines.open_engine` asks for it."""
-    if not jax.config.jax_compilation_cache_dir:  # a run that resumes, or the next seed, compiles nothing again
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a run that resumes, or the next seed, compiles nothing again
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duygu" / "jax"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -166,20 +167,18 @@ class Compute:
         value, gradient = jax.value_and_grad(loss)(self._copies(masters))
         return value, jax.tree.map(lambda g: g.astype(jnp.float32), gradient)
 
-    def accumulate(
-        self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None, total: tuple[Array, Tree]
-    ) -> tuple[Array, Tree]:
-        return jax.tree.map(jnp.add, total, self.gradient(masters, batch, key))
+    def add(self, total: tuple[Array, Tree], more: tuple[Array, Tree]) -> tuple[Array, Tree]:
+        """Loss and gradient of two microbatches."""
+        return jax.tree.map(jnp.add, total, more)
 
-    def update(
-        self, masters: Tree, moments: optax.ScaleByAdamState, gradient: Tree, lr: Array
-    ) -> tuple[Tree, optax.ScaleByAdamState, Array]:
+    def update(self, masters: Tree, moments: Moments, gradient: Tree, lr: Array) -> tuple[Tree, Moments, Array]:
         """Clip, AdamW; also the global norm before clipping."""
         gradient = {name: g * along_layers(self.rules[name].trainable, g) for name, g in gradient.items()}
         norm = optax.tree.norm(gradient)
         if self.recipe.clip:
             shrink = jnp.minimum(1.0, self.recipe.clip / (norm + 1e-6))  # PyTorch's rule, to the epsilon
             gradient = jax.tree.map(lambda g: g * shrink, gradient)
+        steps: Any
         steps, moments = _adam(self.recipe).update(gradient, moments)
         return {name: self._move(name, master, steps[name], lr) for name, master in masters.items()}, moments, norm
 
@@ -229,7 +228,9 @@ def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None
     first, *others = microbatches
     total = _run(state, "gradient", first.shape, state.masters, _arrays(first), scalars)
     for batch in others:
-        total = _run(state, "accumulate", batch.shape, state.masters, _arrays(batch), scalars, total)
+        total = _run(
+            state, "add", None, total, _run(state, "gradient", batch.shape, state.masters, _arrays(batch), scalars)
+        )
     return total
 
 
@@ -239,7 +240,7 @@ def _loss(logits_DY: Array, batch: Arrays) -> Array:
     return (cross_D * batch.weights_D).sum() / batch.normaliser
 
 
-DONATED = {"update": (0, 1), "accumulate": (3,)}  # arguments whose memory the result takes over
+DONATED = {"update": (0, 1), "add": (0,)}  # arguments whose memory the result takes over
 
 
 def _run(state: State, name: str, shape: Shape | None, *arguments: Any) -> Any:
@@ -266,18 +267,16 @@ def _adam(recipe: Recipe) -> optax.GradientTransformation:
 
 
 def _arrays(batch: Batch) -> Arrays:
-    layout = Layout(
-        batch.ids, batch.positions, batch.starts, batch.lengths, batch.rows, batch.slots, batch.shape.groups
-    )
-    normaliser = np.float32(batch.normaliser)
-    return Arrays(layout, batch.token_numbers, batch.labels, batch.weights, normaliser)
+    b: Any = batch  # numpy at the boundary, JAX's own arrays inside what is compiled
+    layout = Layout(b.ids, b.positions, b.starts, b.lengths, b.rows, b.slots, b.shape.groups)
+    return Arrays(layout, b.token_numbers, b.labels, b.weights, jnp.float32(b.normaliser))
 
 
-def _scalars(key: StepKey) -> tuple[np.ndarray, np.ndarray]:
-    return np.int32(key.seed), np.int32(key.step)
+def _scalars(key: StepKey) -> tuple[Array, Array]:
+    return jnp.int32(key.seed), jnp.int32(key.step)
 
 
-def _moments(names: Sequence[str], tensors: Mapping[str, np.ndarray], masters: Tree) -> optax.ScaleByAdamState:
+def _moments(names: Sequence[str], tensors: Mapping[str, np.ndarray], masters: Tree) -> Moments:
     """Adam's moments: those that ``tensors`` holds, else zeros."""
     if "adam.count" not in tensors:
         zeros = [{name: jnp.zeros_like(x) for name, x in masters.items()} for _ in range(2)]
@@ -335,7 +334,7 @@ def _seconds_of_product(dtype: Any) -> float:
     a, b = jnp.ones((512, 1024), dtype), jnp.ones((1024, 1024), dtype)
     product = jax.jit(jnp.matmul)
     best = float("inf")
-    for _ in range(6):
+    for _ in range(20):
         began = time.perf_counter()
         product(a, b).block_until_ready()
         best = min(best, time.perf_counter() - began)
