@@ -268,8 +268,13 @@ def parity(
         _print_json(result.as_json())
     else:
         click.echo(result.table())
-    if not result.passed:
-        raise GateError("the engines differ by more than rounding explains")
+    failed = [
+        f"{check.name}, {check.parties}: {check.value:.3g}, limit {check.limit:g}"
+        for check in result.checks
+        if not check.passed
+    ]
+    if failed:
+        raise GateError("\n".join(["the engines differ by more than rounding explains", *failed]))
 
 
 @duygu.command()

@@ -110,11 +110,11 @@ def test_accumulated_step_equals_whole_step_with_dropout_on(engine: Engine) -> N
     case, ids = CASES[1], documents(8)
     labels, numbers = labels_of(8, case), np.arange(8, dtype=np.int32)
     weights = np.linspace(0.5, 2.0, 8, dtype=np.float32)
-    recipe = Recipe(lr=1e-2, weight_decay=0.1)
+    recipe = Recipe(lr=1e-2, weight_decay=0.1, eps=1e-3)  # at 1e-6, Adam makes whole steps of rounding noise
     results: list[dict[str, np.ndarray]] = []
     for parts in (np.split(numbers, 1), np.split(numbers, [3, 4])):
         lengths = [sizes([ids[i] for i in part]) for part in parts]
-        shapes = fit_shapes(lengths, 6, engine.static_shapes)
+        shapes = fit_shapes(lengths, 1, engine.static_shapes)
         batches = [
             assemble([ids[i] for i in part], part, labels[part], shape, weights[part], float(weights.sum()))
             for part, shape in zip(parts, shapes, strict=True)

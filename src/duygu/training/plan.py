@@ -208,7 +208,7 @@ def assemble(
     real = lengths > 0
     numbers = _padded(numbers[order], shape.documents, -1)
     return Batch(
-        ids=_padded(np.concatenate([ids[index] for index in order.tolist()]), shape.tokens, 0),
+        ids=_padded(np.concatenate([ids[int(index)] for index in order]), shape.tokens, 0),
         positions=_padded(positions, shape.tokens, 0),
         token_numbers=_padded(numbers[row_of_token], shape.tokens, -1),
         starts=np.where(real, starts, 0).astype(np.int32),
