@@ -173,7 +173,7 @@ def test_predict_repeats_the_runs_predictions(
     (tmp_path / "lines.txt").write_text(lines, encoding="utf-8")
 
     code, out, _ = ask("predict", folder, tmp_path / "lines.txt", "--engine", engine, "--json")
-    answers = [json.loads(line) for line in out.splitlines()]
+    answers = json.loads(out)["predictions"]
     assert code == 0
     assert [answer["label"] for answer in answers] == [row["predicted"] for row in rows]
     for answer, row in zip(answers, rows, strict=True):

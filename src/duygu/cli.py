@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from duygu import __version__
-from duygu.errors import DuyguError, GateError
+from duygu.errors import DuyguError, GateError, printable
 from duygu.options import (
     chosen_recipe,
     data_options,
@@ -281,7 +281,7 @@ def parity(
 @click.argument("model", metavar="MODEL|RUN")
 @click.argument("text", metavar="TEXT | - | FILE")
 @predictor_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per document, each on a line.")
+@json_option
 def predict(
     model: str, text: str, engine: str | None, precision: Literal["fp32", "bf16"], threads: int, as_json: bool
 ) -> None:
@@ -296,13 +296,15 @@ def predict(
 
     texts = texts_to_predict(text)
     answers = Classifier.open(model, engine, precision=precision, threads=threads).predict(texts)
-    for label, row in zip(answers.labels, answers.probabilities.tolist(), strict=True):
-        probabilities = dict(zip(answers.names, row, strict=True))
-        if as_json:
-            _print_json({"label": label, "probabilities": probabilities})
-        else:
-            cells = (f"{shown(name)}={value:.4f}" for name, value in probabilities.items())
-            click.echo("\t".join([shown(label), *cells]))
+    rows = [dict(zip(answers.names, row, strict=True)) for row in answers.probabilities.tolist()]
+    predictions = list(zip(answers.labels, rows, strict=True))
+    if as_json:
+        found = [{"label": label, "probabilities": row} for label, row in predictions]
+        _print_json({"schema": "duygu.predictions/1", "model": model, "predictions": found})
+        return
+    for label, row in predictions:
+        cells = (f"{printable(name)}={value:.4f}" for name, value in row.items())
+        click.echo("\t".join([printable(label), *cells]))
 
 
 @duygu.command()
@@ -351,11 +353,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def shown(text: str) -> str:
-    """``text`` with control and other unprintable characters escaped: it may come from anyone, terminals obey it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _explain(error: Exception, message: str) -> None:
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
@@ -364,7 +361,7 @@ def _explain(error: Exception, message: str) -> None:
 
 def _say(message: str) -> None:
     """Talk on standard error, line by line."""
-    click.echo("\n".join(shown(line) for line in message.split("\n")), err=True)
+    click.echo(printable(message, keep="\n"), err=True)
 
 
 def _console() -> Console:

@@ -80,3 +80,11 @@ class Interrupted(DuyguError):
     def exit_code(self) -> int:  # type: ignore[override]
         """128 + signal, as shells count: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signum
+
+
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with control and other unprintable characters escaped, but for those of ``keep``.
+
+    Labels, ids and messages may come from anyone, and a terminal obeys what it is sent.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

@@ -35,10 +35,11 @@ _CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 def read_bytes(path: Path, limit: int = READ_LIMIT, error: type[UserError] = FolderError) -> bytes:
     """The whole of a regular file of at most ``limit`` bytes; anything else raises ``error``."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise error("not a regular file", str(path), "give a plain file")
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            content = file.read(min(limit, status.st_size) + 1)  # a read reserves all that it asks for
     except OSError as cause:
         raise error(f"cannot be read: {_reason(cause)}", str(path), "check the path and its permissions") from cause
     if len(content) > limit:

@@ -214,9 +214,9 @@ def test_missing_file_and_empty_folders_are_refused(tmp_path: Path) -> None:
     assert "no labelled texts" in refused(tmp_path).problem
 
 
-def test_one_label_and_a_small_label_are_refused(folder: Path) -> None:
+def test_one_label_is_refused_and_a_small_one_left_to_the_split(folder: Path) -> None:
     (folder / "up/a.txt").unlink()
-    assert "'up' has 2 document(s)" in refused(folder).problem
+    assert (read_corpus(folder).labels == 1).sum() == 2
     shutil.rmtree(folder / "up")
     assert "one label 'down'" in refused(folder).problem
 

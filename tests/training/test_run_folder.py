@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from duygu.data.corpus import Corpus
+from duygu.errors import printable
 from duygu.training.machine import cores, peak_memory, processor
-from duygu.training.progress import Lines, epoch_line, printable
+from duygu.training.progress import Lines, epoch_line
 from duygu.training.run_folder import FORMULA, predictions_table, safe_cell
 from duygu.verdict.metrics import scores
 

@@ -29,7 +29,6 @@ IntArray = NDArray[np.int32]
 FILE_LIMIT = 32 * 2**20  # bytes of one file; a news item has thousands
 EMPTY_SHARE = 0.05  # of all files; more empty ones than this are a fault of the corpus, not of a file
 DOUBTFUL_SHARE = 0.05  # of the files read as Turkish; a few with odd signs mean nothing
-SMALLEST_LABEL = 3  # documents: one for each of the training, validation and test parts
 
 # Python's and the tokenizers library's regular expressions read these two classes alike.
 REMOVED = (
@@ -149,10 +148,6 @@ def _label_names(counts: Counter[str], root: str) -> tuple[str, ...]:
     if alike[1] > 1:
         pair = [name for name in names if " ".join(name.split()).casefold() == alike[0]]
         raise DataError(f"the labels {pair} differ only in case or spaces", root, "give them one name")
-    smallest = min(names, key=lambda name: counts[name])
-    if counts[smallest] < SMALLEST_LABEL:
-        problem = f"label {smallest!r} has {counts[smallest]} document(s), too few to train, validate and test"
-        raise DataError(problem, root, f"give at least {SMALLEST_LABEL} documents a label, or leave the label out")
     return names
 
 

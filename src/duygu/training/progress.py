@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from duygu.errors import printable
 from duygu.verdict.metrics import Scores
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Lines(Silent):
 
     def message(self, text: str) -> None:
         """One line, control characters shown as such."""
-        print(printable(text), file=self._stream, flush=True)
+        print(printable(text, keep="\n"), file=self._stream, flush=True)
 
     def epoch(self, number: int, epochs: int, train_loss: float | None, validation: Scores) -> None:
         """One line."""
@@ -84,7 +85,7 @@ class Bars:
 
     def message(self, text: str) -> None:
         """A line above the bar."""
-        self._bars.console.print(printable(text), markup=False, highlight=False)
+        self._bars.console.print(printable(text, keep="\n"), markup=False, highlight=False)
 
     def epoch(self, number: int, epochs: int, train_loss: float | None, validation: Scores) -> None:
         """A line above the bar."""
@@ -112,8 +113,3 @@ def epoch_line(number: int, epochs: int, train_loss: float | None, validation: S
     loss = "" if train_loss is None else f"train loss {train_loss:.4f}, "
     scores = f"loss {validation.loss:.4f}, accuracy {validation.accuracy:.4f}, macro-F1 {validation.macro_f1:.4f}"
     return f"{name}: {loss}validation {scores}"
-
-
-def printable(text: str) -> str:
-    """``text`` without anything that could steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

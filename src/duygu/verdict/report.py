@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from duygu.errors import printable
 from duygu.verdict.metrics import Scores
 from duygu.verdict.runs import engine_title
 from duygu.verdict.tables import (
@@ -52,7 +53,7 @@ def print_comparison(comparison: Json, console: Console) -> None:
 
     console.print(_panel(_title(comparison), [_headline(comparison), "", comparison["verdict"]]))
     for note in notes(comparison):
-        console.print(Text(f"· {_plain(note)}", style="yellow"))
+        console.print(Text(f"· {printable(note)}", style="yellow"))
     for table in tables(comparison):
         _print_table(table, console)
 
@@ -118,14 +119,9 @@ def _result(scores: Scores) -> list[str]:
     ]
 
 
-def _plain(text: str) -> str:
-    """Text that moves no cursor and starts no line: what does not print becomes a replacement character."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
 def _escape(text: str) -> str:
     """Text for a Markdown line or cell, without links, markup or HTML of its own."""
-    return MARKUP.sub(r"\\\1", _plain(text)).replace("www.", "www\\.")
+    return MARKUP.sub(r"\\\1", printable(text)).replace("www.", "www\\.")
 
 
 def _markdown_table(table: Table) -> str:
@@ -140,8 +136,8 @@ def _panel(title: str, lines: Sequence[str]) -> RenderableType:
     from rich.panel import Panel
     from rich.text import Text
 
-    body = Text("\n".join(map(_plain, lines)))
-    return Panel(body, title=Text(_plain(title), style="bold"), title_align="left", box=box.ROUNDED, padding=(0, 2))
+    body = Text("\n".join(map(printable, lines)))
+    return Panel(body, title=Text(printable(title), style="bold"), title_align="left", box=box.ROUNDED, padding=(0, 2))
 
 
 def _print_table(table: Table, console: Console) -> None:
@@ -150,15 +146,15 @@ def _print_table(table: Table, console: Console) -> None:
     from rich.text import Text
 
     console.print()
-    console.print(Text(_plain(table.title), style="bold"))
+    console.print(Text(printable(table.title), style="bold"))
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
     for number, name in enumerate(table.columns):
         grid.add_column(
-            Text("\n".join(map(_plain, name.split("\n")))), justify="right" if number else "left", overflow="fold"
+            Text("\n".join(map(printable, name.split("\n")))), justify="right" if number else "left", overflow="fold"
         )
     for row, after in zip(table.rows, (*table.rows[1:], RULE), strict=True):
         if row:
-            grid.add_row(*(Text(_plain(cell)) for cell in row), end_section=not after)
+            grid.add_row(*(Text(printable(cell)) for cell in row), end_section=not after)
     console.print(grid)
     if table.note:
         console.print(Text(table.note, style="dim"))
