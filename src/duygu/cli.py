@@ -58,7 +58,7 @@ def duygu() -> None:
     """
 
 
-@duygu.command()
+@duygu.command(short_help="Fine-tune a model with one engine.")
 @click.argument("data")
 @click.option("--engine", metavar="torch|jax", required=True, help="Framework to train with.")
 @click.option("--model", metavar="FOLDER|PRESET", required=True, help="What to start from.")
@@ -116,7 +116,7 @@ def train(
     _require_sound([str(out)] if metrics["collapsed"] else [])
 
 
-@duygu.command()
+@duygu.command(short_help="Score a finished model on labelled texts.")
 @click.argument("model", metavar="MODEL|RUN")
 @click.argument("data")
 @split_option
@@ -161,7 +161,7 @@ def evaluate(
         print_scores(scores, f"{model} on {data}", _console())
 
 
-@duygu.command()
+@duygu.command(short_help="Train in both engines and print one table.")
 @click.argument("sources", metavar="DATA | RUN RUN...", nargs=-1, required=True)
 @click.option("--model", metavar="FOLDER|PRESET", help="What every run starts from; needed with DATA.")
 @click.option("--engines", metavar="LIST", default="torch,jax", show_default=True, help="Engines to compare.")
@@ -223,7 +223,7 @@ def compare(
     _print_comparison(run(request, _say), as_json)
 
 
-@duygu.command()
+@duygu.command(short_help="Prove that both engines compute the same.")
 @click.argument("model")
 @click.argument("data", required=False)
 @click.option("--steps", type=click.IntRange(1), default=60, show_default=True, help="Training steps to compare.")
@@ -277,7 +277,7 @@ def parity(
         raise GateError("\n".join(["the engines differ by more than rounding explains", *failed]))
 
 
-@duygu.command()
+@duygu.command(short_help="Print label and probabilities of texts.")
 @click.argument("model", metavar="MODEL|RUN")
 @click.argument("text", metavar="TEXT | - | FILE")
 @predictor_options
@@ -307,7 +307,7 @@ def predict(
         click.echo("\t".join([printable(label), *cells]))
 
 
-@duygu.command()
+@duygu.command(short_help="Compare the engines on the bundled texts.")
 @click.option("--out", type=click.Path(path_type=Path), default="demo-out", show_default=True, help="Where to write.")
 @json_option
 def demo(out: Path, as_json: bool) -> None:
