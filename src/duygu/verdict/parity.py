@@ -244,7 +244,9 @@ def _reference_logits(request: Request) -> FloatArray:
     """transformers on the same folder, document by document, so nothing is padded."""
     import torch
     from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # standard error is for our own talk
     model = AutoModelForSequenceClassification.from_pretrained(request.model, dtype=torch.float32).eval()
     with torch.inference_mode():
         logits = [model(torch.from_numpy(tokens[None].astype(np.int64))).logits for tokens in request.ids]
