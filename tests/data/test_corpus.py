@@ -113,7 +113,7 @@ def test_decoding_any_bytes_ends_in_text_or_refusal(data: bytes) -> None:
         text, _ = decode(data)
     except Undecodable:
         return
-    text.encode()
+    assert text.encode().decode() == text
 
 
 def test_encodings_are_counted_and_unsure_files_side_with_cp1254(folder: Path) -> None:

@@ -112,9 +112,6 @@ class Engine(Protocol):
         ...
 
 
-_EXTRA = {"torch": "torch", "jax": "jax"}
-
-
 def open_engine(name: str, threads: int = 0) -> Engine:
     """Import an engine by name. ``threads`` limits its CPU threads and must be known before the framework starts.
 
@@ -130,7 +127,7 @@ def open_engine(name: str, threads: int = 0) -> Engine:
         missing = error.name or ""
         if missing.startswith("duygu"):
             raise
-        fix = f"pip install 'duygu[{_EXTRA[name]}]'"
+        fix = f"pip install 'duygu[{name}]'"
         raise UserError(
             f"the {name} engine needs {missing}, which is not installed", f"--engine {name}", fix
         ) from error

@@ -286,7 +286,7 @@ def _cheapest_cover(wanted: NDArray[np.int64], sizes: list[int], limit: int) -> 
     for _ in range(1, min(limit, count)):
         total = best[:, None] + cost
         cuts.append(np.argmin(total, axis=0))
-        best = np.minimum(total.min(axis=0), np.inf)
+        best = total.min(axis=0)
         best[0] = 0.0
     shapes: list[Shape] = []
     end = count
