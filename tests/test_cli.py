@@ -17,7 +17,7 @@ import pytest
 
 from duygu import cli
 from duygu.errors import DataError, DuyguError, GateError, Interrupted
-from duygu.options import texts_to_predict
+from duygu.options import chosen_recipe, texts_to_predict
 from tests.test_layers import HEAVY, imported_by
 
 VERBS = ("compare", "demo", "evaluate", "parity", "predict", "train")
@@ -263,9 +263,9 @@ def test_collapsed_run_ends_in_exit_code_3(
 
 def test_recipe_is_preset_then_settings_then_seed(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text("lr = 0.5\nseed = 3\n", encoding="utf-8")
-    chosen = cli.chosen_recipe("tiny", str(tmp_path / "own.toml"), ("epochs=2", "seed=4"), 5)
+    chosen = chosen_recipe("tiny", str(tmp_path / "own.toml"), ("epochs=2", "seed=4"), 5)
     assert (chosen.lr, chosen.epochs, chosen.seed) == (0.5, 2, 5)
-    assert cli.chosen_recipe("tiny", None, ()).lr != cli.chosen_recipe("tiny", "default", ()).lr
+    assert chosen_recipe("tiny", None, ()).lr != chosen_recipe("tiny", "default", ()).lr
 
 
 def test_module_runs_as_the_script_does() -> None:

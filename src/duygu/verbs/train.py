@@ -1,0 +1,80 @@
+"""``duygu train``: one run with one engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from duygu.options import (
+    chosen_recipe,
+    data_options,
+    folder_options,
+    json_option,
+    recipe_options,
+    seed_option,
+    threads_option,
+)
+from duygu.verbs.output import console, print_json, require_sound
+
+if TYPE_CHECKING:
+    from duygu.engines import EngineName
+
+
+@click.command(short_help="Fine-tune a model with one engine.")
+@click.argument("data")
+@click.option("--engine", metavar="torch|jax", required=True, help="Framework to train with.")
+@click.option("--model", metavar="FOLDER|PRESET", required=True, help="What to start from.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write.")
+@recipe_options
+@seed_option
+@data_options
+@folder_options
+@threads_option
+@json_option
+def train(
+    data: str,
+    engine: EngineName,
+    model: str,
+    out: Path,
+    recipe: str | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    split: str | None,
+    split_seed: int,
+    resume: bool,
+    overwrite: bool,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Fine-tune MODEL on DATA with one engine and write a run folder.
+
+    \b
+    Example:
+      duygu train texts/ --engine torch --model tiny --out run --set epochs=3
+    """
+    from duygu.training.loop import Job
+    from duygu.training.loop import train as run
+    from duygu.training.progress import shown_progress
+    from duygu.verdict.report import print_run
+
+    job = Job(
+        data=data,
+        model=model,
+        engine=engine,
+        recipe=chosen_recipe(model, recipe, settings, seed),
+        out=out,
+        split=split,
+        split_seed=split_seed,
+        threads=threads,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    with shown_progress() as progress:
+        metrics = run(job, progress)
+    if as_json:
+        print_json(metrics)
+    else:
+        print_run(metrics, console())
+    require_sound([str(out)] if metrics["collapsed"] else [])
