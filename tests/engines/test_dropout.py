@@ -20,13 +20,13 @@ def torch_masks(seed: int, step: int, numbers: np.ndarray, positions: np.ndarray
     """(layers + 1, sites, T, features) bool."""
     key = StepKey(seed, step)
     keys = torch_dropout.site_keys(key, LAYERS, torch.from_numpy(numbers), torch.from_numpy(positions))
-    return torch_dropout.keep_mask(keys, FEATURES, rate).numpy()
+    return torch_dropout.keep_mask(keys, torch.arange(FEATURES, dtype=torch.int32), rate).numpy()
 
 
 def jax_masks(seed: int, step: int, numbers: np.ndarray, positions: np.ndarray, rate: float = RATE) -> np.ndarray:
     scalars = jnp.int32(seed), jnp.int32(step)
     keys = jax_dropout.site_keys(*scalars, LAYERS, jnp.asarray(numbers), jnp.asarray(positions))
-    return np.asarray(jax_dropout.keep_mask(keys, FEATURES, rate))
+    return np.asarray(jax_dropout.keep_mask(keys, jnp.arange(FEATURES, dtype=jnp.int32), rate))
 
 
 def tokens(documents: int, length: int) -> tuple[np.ndarray, np.ndarray]:

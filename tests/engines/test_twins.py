@@ -9,7 +9,20 @@ from duygu.engines import ENGINES, StepKey, open_engine
 from duygu.recipe import Recipe
 from duygu.training import plan
 from duygu.training.plan import assemble, make_plan
-from tests.engines.cases import CASES, FP32, Case, documents, labels_of, oracle, spec_of, tensors_of
+from tests.engines.cases import (
+    CASES,
+    FP32,
+    Case,
+    batch_of,
+    documents,
+    gradients_of,
+    in_order,
+    labels_of,
+    oracle,
+    spec_of,
+    start,
+    tensors_of,
+)
 
 
 def trajectory(name: str, case: Case, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -46,3 +59,22 @@ def test_trajectories_agree_with_dropout_on(case: Case, microbatch: int, monkeyp
     moved = sum(float(((weights[name] - before[name]) ** 2).sum()) for name in weights if "key.bias" not in name)
     apart = sum(float(((weights[n] - other_weights[n]) ** 2).sum()) for n in weights if "key.bias" not in n)
     assert np.sqrt(apart / moved) < 1e-3
+
+
+def test_attention_in_blocks_and_at_once_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX attends block by block on a CPU and to all documents at once on a GPU: same logits, same gradient."""
+    from duygu.engines.jax import bert, blocks
+
+    case, ids = CASES[0], documents(7)
+    batch = batch_of(ids, labels_of(7, case), static=True)
+    monkeypatch.setattr(blocks, "BLOCK", 16)  # documents of one block, of several, and ends within a block
+    found = []
+    for in_blocks in (True, False):
+        monkeypatch.setattr(bert, "in_blocks", lambda chosen=in_blocks: chosen)
+        engine = open_engine("jax")
+        state = start(engine, case)
+        gradients = gradients_of(engine, state, [batch], StepKey(13, 3))
+        found.append({"logits": in_order(batch, engine.logits(state, batch)), **gradients})
+    assert np.abs(found[0]["logits"]).max() > 0.1
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, atol=1e-5, rtol=1e-4, err_msg=name)

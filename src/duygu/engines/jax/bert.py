@@ -1,12 +1,12 @@
 """BERT for sequence classification on concatenated tokens. Devlin et al. (2019), arXiv:1810.04805.
 
     T  flat tokens of all documents     D  documents      C  hidden width       F  intermediate width
-    H  attention heads                  K  head width     N  documents of a group, each padded to length L
-    S  places that drop                 Y  labels
+    R  rows that ask: T or D            H  heads          K  head width         S  places that drop
+    N  documents of a group, each padded to length L                            Y  labels
 
 The PyTorch twin holds the same functions in the same order; here they are pure functions of ``w``, tensors under
-Hugging Face's names; those of the layers are stacked and scanned, so compile time does not grow with depth. ``keys``
-are those of `dropout`; without them nothing is dropped.
+Hugging Face's names; those of all layers but the last are stacked and scanned, so compile time does not grow with
+depth. ``keys`` are those of `dropout`; without them nothing is dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
+from duygu.engines.jax.attention import attend
+from duygu.engines.jax.blocks import attend_in_blocks
 from duygu.engines.jax.dropout import (
     ATTENTION,
     ATTENTION_OUTPUT,
@@ -30,14 +33,15 @@ from duygu.engines.jax.dropout import (
     dropout,
     head_keys,
 )
+from duygu.engines.jax.linear import keep, linear, saving_kept
 from duygu.models.spec import ModelSpec
 
 Weights = Mapping[str, Array]
 
-LAYERS = "bert.encoder.layer."  # names of stacked tensors are LAYERS + number + "." + the name within a layer
+LAYERS = "bert.encoder.layer."  # names of a layer's tensors are LAYERS + its number + "." + the name within it
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": lambda x: 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5))),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
 }
@@ -74,6 +78,15 @@ class Layout:
         lengths = jnp.split(self.lengths_D, _ends(count for count, _ in self.groups))
         return [jnp.arange(length) < part[:, None] for (_, length), part in zip(self.groups, lengths, strict=True)]
 
+    def first(self, x: Array) -> Array:
+        """(T, ...) to (D, ...): the first token of each document."""
+        return x[self.starts_D]
+
+    def own(self) -> Array:
+        """(D, T) bool: which tokens are a document's own."""
+        after_DT = jnp.arange(len(self.ids_T)) - self.starts_D[:, None]
+        return (after_DT >= 0) & (after_DT < self.lengths_D[:, None])
+
 
 def embed(w: Weights, words_TC: Array, layout: Layout, keys_ST: Array | None, spec: ModelSpec) -> Array:
     """Word, position and segment vectors, summed and normalised; every token is of segment 0."""
@@ -83,61 +96,84 @@ def embed(w: Weights, words_TC: Array, layout: Layout, keys_ST: Array | None, sp
 
 
 def self_attention(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, spec: ModelSpec) -> Array:
-    """Each document attends to itself only."""
-    weight = jnp.concatenate([w[f"attention.self.{name}.weight"] for name in ("query", "key", "value")])
-    bias = jnp.concatenate([w[f"attention.self.{name}.bias"] for name in ("query", "key", "value")])
-    qkv_T3HK = (h_TC @ weight.T + bias).reshape(-1, 3, spec.heads, spec.head_dim)
-    parts = layout.split(qkv_T3HK)
-    real = layout.real()
-    if keys_ST is None:
-        return layout.join([attend(qkv, valid, None, 0.0) for qkv, valid in zip(parts, real, strict=True)])
-    keys = layout.split(head_keys(keys_ST[ATTENTION], spec.heads))
+    """What each token takes from the tokens of its document: (T, C)."""
+    names = ("attention.self.query", "attention.self.key", "attention.self.value")
+    qkv_T3HK = keep(linear(h_TC, w, *names)).reshape(-1, 3, spec.heads, spec.head_dim)
+    keys_TH = None if keys_ST is None else head_keys(keys_ST[ATTENTION], spec.heads)
+    if in_blocks():
+        return attend_in_blocks(qkv_T3HK, layout.starts_D, layout.lengths_D, keys_TH, spec.attention_dropout)
+    keys = [None] * len(layout.groups) if keys_TH is None else layout.split(keys_TH)
+    groups = zip(layout.split(qkv_T3HK), layout.real(), keys, strict=True)
     rate = spec.attention_dropout
-    return layout.join([attend(qkv, valid, key, rate) for qkv, valid, key in zip(parts, real, keys, strict=True)])
+    return layout.join([attend(*thirds(qkv), real_NL[:, None], key, None, rate) for qkv, real_NL, key in groups])
 
 
-def attend(qkv_NL3HK: Array, real_NL: Array, keys_NLH: Array | None, rate: float) -> Array:
-    """Scaled dot-product attention within each of N documents of up to L tokens: (N, L, C). The softmax is in fp32."""
-    q_NHLK, k_NHLK, v_NHLK = qkv_NL3HK.transpose(2, 0, 3, 1, 4)
-    scores_NHLL = (q_NHLK @ k_NHLK.mT).astype(jnp.float32) / math.sqrt(q_NHLK.shape[-1])
-    scores_NHLL = jnp.where(real_NL[:, None, None, :], scores_NHLL, -1e30)
-    p_NHLL = jax.nn.softmax(scores_NHLL, axis=-1).astype(v_NHLK.dtype)
-    p_NHLL = dropout(p_NHLL, None if keys_NLH is None else keys_NLH.transpose(0, 2, 1), rate)
-    return (p_NHLL @ v_NHLK).transpose(0, 2, 1, 3).reshape(*real_NL.shape, -1)
+def in_blocks() -> bool:
+    """Whether to attend to one block after another, which suits a cache, or to all documents at once."""
+    return jax.default_backend() == "cpu"
 
 
-def output(w: Weights, name: str, x: Array, residual_TC: Array, keys_T: Array | None, spec: ModelSpec) -> Array:
+def first_attention(w: Weights, h_TC: Array, layout: Layout, keys_SD: Array | None, spec: ModelSpec) -> Array:
+    """What the first token of each document takes from its document's tokens: (D, C).
+
+    So few rows ask that all of them look at all tokens at once, those of other documents masked.
+    """
+    heads = (spec.heads, spec.head_dim)
+    q_1DHK = linear(layout.first(h_TC), w, "attention.self.query").reshape(1, -1, *heads)
+    kv_1T2HK = linear(h_TC, w, "attention.self.key", "attention.self.value").reshape(1, -1, 2, *heads)
+    k_1THK, v_1THK = kv_1T2HK[:, :, 0], kv_1T2HK[:, :, 1]
+    keys_1DH = None if keys_SD is None else head_keys(keys_SD[ATTENTION], spec.heads)[None]
+    own_1DT, rate = layout.own()[None], spec.attention_dropout
+    return attend(q_1DHK, k_1THK, v_1THK, own_1DT, keys_1DH, layout.positions_T, rate)[0]
+
+
+def output(w: Weights, name: str, x: Array, residual_RC: Array, keys_R: Array | None, spec: ModelSpec) -> Array:
     """Project back to the hidden width, drop, add the residual, normalise: the end of both halves of a layer."""
-    dropped_TC = dropout(linear(x, w, f"{name}.dense"), keys_T, spec.dropout)
-    return layer_norm(residual_TC + dropped_TC, w, f"{name}.LayerNorm", spec)
+    dropped_RC = dropout(keep(linear(x, w, f"{name}.dense")), keys_R, spec.dropout)
+    return layer_norm(residual_RC + dropped_RC, w, f"{name}.LayerNorm", spec)
 
 
-def attention(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, spec: ModelSpec) -> Array:
-    context_TC = self_attention(w, h_TC, layout, keys_ST, spec)
-    return output(w, "attention.output", context_TC, h_TC, site(keys_ST, ATTENTION_OUTPUT), spec)
+def intermediate(w: Weights, h_RC: Array, spec: ModelSpec) -> Array:
+    wide_RF = keep(linear(h_RC, w, "intermediate.dense"))
+    return ACTIVATIONS[spec.activation](wide_RF.astype(jnp.float32)).astype(wide_RF.dtype)
 
 
-def intermediate(w: Weights, h_TC: Array, spec: ModelSpec) -> Array:
-    return ACTIVATIONS[spec.activation](linear(h_TC, w, "intermediate.dense"))
+def after_attention(w: Weights, context_RC: Array, h_RC: Array, keys_SR: Array | None, spec: ModelSpec) -> Array:
+    """The rest of a layer: project, then feed-forward."""
+    h_RC = output(w, "attention.output", context_RC, h_RC, site(keys_SR, ATTENTION_OUTPUT), spec)
+    return output(w, "output", intermediate(w, h_RC, spec), h_RC, site(keys_SR, FEED_FORWARD), spec)
 
 
 def layer(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, spec: ModelSpec) -> Array:
-    """Post-norm transformer layer: attention, then feed-forward."""
-    h_TC = attention(w, h_TC, layout, keys_ST, spec)
-    return output(w, "output", intermediate(w, h_TC, spec), h_TC, site(keys_ST, FEED_FORWARD), spec)
+    """Post-norm transformer layer: (T, C)."""
+    return after_attention(w, self_attention(w, h_TC, layout, keys_ST, spec), h_TC, keys_ST, spec)
 
 
-def encode(stacked: Weights, h_TC: Array, layout: Layout, keys_LST: Array | None, spec: ModelSpec) -> Array:
+def last_layer(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, spec: ModelSpec) -> Array:
+    """The last layer, of which only the first token of each document is read: (D, C)."""
+    keys_SD = None if keys_ST is None else layout.first(keys_ST.T).T
+    context_DC = first_attention(w, h_TC, layout, keys_SD, spec)
+    return after_attention(w, context_DC, layout.first(h_TC), keys_SD, spec)
+
+
+def encode(
+    stacked: Weights, last: Weights, h_TC: Array, layout: Layout, keys_LST: Array | None, spec: ModelSpec
+) -> Array:
+    """All layers, one after the other: (D, C)."""
+
+    @saving_kept
     def body(h_TC: Array, one: tuple[Weights, Array | None]) -> tuple[Array, None]:
         w, keys_ST = one
         return layer(w, h_TC, layout, keys_ST, spec), None
 
-    return jax.lax.scan(body, h_TC, (stacked, None if keys_LST is None else keys_LST[1:]))[0]
+    if stacked:
+        h_TC = jax.lax.scan(body, h_TC, (stacked, None if keys_LST is None else keys_LST[1:-1]))[0]
+    return last_layer(last, h_TC, layout, None if keys_LST is None else keys_LST[-1], spec)
 
 
-def pool(w: Weights, h_TC: Array, layout: Layout) -> Array:
+def pool(w: Weights, h_DC: Array) -> Array:
     """The first token of each document, once more through a layer."""
-    return jnp.tanh(linear(h_TC[layout.starts_D], w, "bert.pooler.dense"))
+    return jnp.tanh(linear(h_DC, w, "bert.pooler.dense"))
 
 
 def words(w: Weights, layout: Layout) -> Array:
@@ -148,24 +184,24 @@ def words(w: Weights, layout: Layout) -> Array:
 def classify(
     w: Weights,
     stacked: Weights,
+    last: Weights,
     words_TC: Array,
     layout: Layout,
     keys_LST: Array | None,
     spec: ModelSpec,
+    low: DTypeLike,
 ) -> Array:
-    """Word vectors (T, C) to logits (D, Y). The layers compute in the type of ``stacked``'s linear weights."""
-    low = stacked["intermediate.dense.weight"].dtype
+    """Word vectors (T, C) to logits (D, Y). The layers compute in the type ``low``, all else in fp32."""
     outside = None if keys_LST is None else keys_LST[0]
-    h_TC = embed(w, words_TC, layout, outside, spec)
-    h_TC = encode(stacked, h_TC.astype(low), layout, keys_LST, spec).astype(jnp.float32)
-    pooled_DC = pool(w, h_TC, layout)
-    keys_D = None if outside is None else outside[POOLED][layout.starts_D]
-    return linear(dropout(pooled_DC, keys_D, spec.classifier_dropout), w, "classifier")
+    h_TC = embed(w, words_TC, layout, outside, spec).astype(low)
+    h_DC = encode(stacked, last, h_TC, layout, keys_LST, spec).astype(jnp.float32)
+    keys_D = None if outside is None else layout.first(outside[POOLED])
+    return linear(dropout(pool(w, h_DC), keys_D, spec.classifier_dropout), w, "classifier")
 
 
-def linear(x: Array, w: Weights, name: str) -> Array:
-    """PyTorch's orientation: the weight is (out, in)."""
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+def thirds(qkv_NL3HK: Array) -> tuple[Array, Array, Array]:
+    """Queries, keys and values, (N, L, H, K) each."""
+    return qkv_NL3HK[:, :, 0], qkv_NL3HK[:, :, 1], qkv_NL3HK[:, :, 2]
 
 
 def layer_norm(x_TC: Array, w: Weights, name: str, spec: ModelSpec) -> Array:

@@ -41,33 +41,36 @@ def head_keys(keys_T: Array, heads: int) -> Array:
     return scramble(keys_T[:, None] ^ jnp.arange(heads, dtype=jnp.int32))
 
 
-def keep_mask(keys: Array, features: int, rate: float) -> Array:
-    """(..., features) bool: which features of each key's row survive; False with probability ``rate``."""
-    x = keys[..., None] ^ scramble(jnp.arange(features, dtype=jnp.int32))
+def keep_mask(keys: Array, features: Array, rate: float) -> Array:
+    """(..., F) bool: which ``features`` (F,) of each key's row survive; False with probability ``rate``."""
+    x = keys[..., None] ^ scramble(features)
     x = x * MULTIPLY_1
     x = (x ^ (x >> 15)) * MULTIPLY_2
     return x >= round(rate * 2**32) - 2**31
 
 
-def dropout(x: Array, keys: Array | None, rate: float) -> Array:
-    """``x`` (..., features) with features dropped by ``keys`` (...) and the rest scaled up; without keys, ``x``."""
+def dropout(x: Array, keys: Array | None, rate: float, features: Array | None = None) -> Array:
+    """``x`` (..., F) with features dropped by ``keys`` (...) and the rest scaled up; without keys, ``x``.
+
+    Without ``features`` (F,) they are numbered from 0.
+    """
     if keys is None or rate == 0.0:
         return x
-    return _dropout(x, keys, rate)
+    return _dropout(x, keys, jnp.arange(x.shape[-1], dtype=jnp.int32) if features is None else features, rate)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _dropout(x: Array, keys: Array, rate: float) -> Array:
-    return jnp.where(keep_mask(keys, x.shape[-1], rate), x * (1.0 / (1.0 - rate)), 0)
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _dropout(x: Array, keys: Array, features: Array, rate: float) -> Array:
+    return jnp.where(keep_mask(keys, features, rate), x * (1.0 / (1.0 - rate)), 0)
 
 
-def _forward(x: Array, keys: Array, rate: float) -> tuple[Array, Array]:
-    return _dropout(x, keys, rate), keys
+def _forward(x: Array, keys: Array, features: Array, rate: float) -> tuple[Array, tuple[Array, Array]]:
+    return _dropout(x, keys, features, rate), (keys, features)
 
 
-def _backward(rate: float, keys: Array, gradient: Array) -> tuple[Array, None]:
+def _backward(rate: float, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, None, None]:
     """Hashes again: cheaper than keeping the mask."""
-    return _dropout(gradient, keys, rate), None
+    return _dropout(gradient, *saved, rate), None, None
 
 
 _dropout.defvjp(_forward, _backward)

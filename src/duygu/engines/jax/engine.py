@@ -1,15 +1,15 @@
 """One training step in JAX. The PyTorch twin holds the same functions in the same order.
 
 The state is fp32 masters and Adam's moments; tensors of the layers are stacked, (layers, ...), and Hugging Face's names
-are the boundary's. In bf16 the layers compute with bf16 copies of the linear weights, made inside the compiled step;
-their gradients are added up in fp32. Each shape is compiled once, ahead of time where the plan is known.
+are the boundary's. In bf16 the layers round their weights as they use them and sum every product in fp32, gradients of
+weights included. Each shape is compiled once, ahead of time where the plan is known.
 """
 
 from __future__ import annotations
 
-import itertools
+import ctypes
 import os
-import re
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,18 +25,17 @@ from jax import Array
 
 from duygu.engines import EngineName, Placement, Probe, StepKey, in_low_precision, with_dropout
 from duygu.engines.jax import bert
-from duygu.engines.jax.bert import LAYERS, Layout
+from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
+from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
 from duygu.models.spec import ModelSpec
 from duygu.recipe import Recipe
-from duygu.training.parameters import Rule, parameter_rules
+from duygu.training.parameters import parameter_rules
 from duygu.training.plan import Batch, Shape, assemble
 
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 
-Tree = dict[str, Array]  # names to tensors; a stacked one is named LAYERS + "*." + its name within a layer
-STACKED = LAYERS + "*."
 Moments = Any  # optax's state of Adam: count, mu and nu, the last two trees like the masters
 
 
@@ -44,11 +43,12 @@ Moments = Any  # optax's state of Adam: count, mu and nu, the last two trees lik
 class State:
     """Masters and moments as trees of stacked tensors, the updates made, and what has been compiled."""
 
-    names: tuple[str, ...]  # Hugging Face's, in the order of the spec
+    stacks: Stacks
     compute: Compute
     masters: Tree
     moments: Moments
     compiled: dict[tuple[str, Shape | None, bool], Any] = field(default_factory=dict)
+    rounded: Tree | None = None  # the weights as the layers compute with them, made when they are first scored with
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,11 @@ class JaxEngine:
         jax.config.update("jax_default_matmul_precision", "highest")
         spec = with_dropout(spec, recipe)
         names = tuple(name for name in tensors if not name.startswith("adam."))
-        rules = parameter_rules(names, recipe)
-        compute = Compute(spec, recipe, DTYPES[placement.precision], _stack_rules(rules))
-        masters = _stack(names, tensors, "")
-        return State(names, compute, masters, _moments(names, tensors, masters))
+        stacks = Stacks(names, spec.layers)
+        rules = stacks.rules(parameter_rules(names, recipe))
+        compute = Compute(spec, recipe, DTYPES[placement.precision], stacks, rules)
+        masters = stacks.stack(tensors, "")
+        return State(stacks, compute, masters, _moments(stacks, tensors, masters))
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
         """Compile what a run of these shapes needs: a gradient and a prediction each, and one update."""
@@ -98,28 +99,28 @@ class JaxEngine:
             total = (jnp.float32(0), state.masters)
             _compile(state, "add", None, total, total)
         for shape in evaluation:
-            _compile(state, "logits", shape, state.masters, _arrays(_sample(shape)))
+            _compile(state, "logits", shape, _rounded(state), _arrays(_sample(shape)))
 
     def step(self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey) -> tuple[State, StepResult]:
         loss, gradient = _accumulate(state, microbatches, key)
         masters, moments, norm = _run(state, "update", None, state.masters, state.moments, gradient, np.float32(lr))
-        return State(state.names, state.compute, masters, moments, state.compiled), StepResult(loss, norm)
+        return State(state.stacks, state.compute, masters, moments, state.compiled), StepResult(loss, norm)
 
     def logits(self, state: State, batch: Batch) -> np.ndarray:
-        return np.asarray(_run(state, "logits", batch.shape, state.masters, _arrays(batch)))
+        return np.asarray(_run(state, "logits", batch.shape, _rounded(state), _arrays(batch)))
 
     def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
         _, gradient = _accumulate(state, [batch], key)
-        yield from _unstack(state.names, gradient, "")
+        yield from state.stacks.unstack(gradient, "")
 
     def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
         return np.asarray(_run(state, "input_gradient", batch.shape, state.masters, _arrays(batch), np.int32(label)))
 
     def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
-        yield from _unstack(state.names, state.masters, "")
+        yield from state.stacks.unstack(state.masters, "")
         if moments:
-            yield from _unstack(state.names, state.moments.mu, "adam.m/")
-            yield from _unstack(state.names, state.moments.nu, "adam.v/")
+            yield from state.stacks.unstack(state.moments.mu, "adam.m/")
+            yield from state.stacks.unstack(state.moments.nu, "adam.v/")
             yield "adam.count", np.array(state.moments.count, np.float32)
 
     def peak_bytes(self) -> int | None:
@@ -134,16 +135,8 @@ def open() -> JaxEngine:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    _keep_freed_memory()
     return JaxEngine()
-
-
-@dataclass(frozen=True, slots=True)
-class StackedRule:
-    """`Rule` of a stacked tensor: (layers,) values, or (1,) for a tensor outside the layers."""
-
-    scale: np.ndarray
-    decay: bool
-    trainable: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,19 +146,19 @@ class Compute:
     spec: ModelSpec
     recipe: Recipe
     low: Any  # the type that the layers compute in
+    stacks: Stacks
     rules: Mapping[str, StackedRule]  # by stacked name
 
     def logits(self, masters: Tree, batch: Arrays) -> Array:
         return self._classify(masters, bert.words(masters, batch.layout), batch, None)
 
     def gradient(self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> tuple[Array, Tree]:
-        """Loss and gradient of one microbatch, by the low-precision copies and in fp32."""
+        """Loss and fp32 gradient of one microbatch."""
 
-        def loss(copies: Tree) -> Array:
-            return _loss(self._classify(copies, bert.words(copies, batch.layout), batch, key), batch)
+        def loss(masters: Tree) -> Array:
+            return _loss(self._classify(masters, bert.words(masters, batch.layout), batch, key), batch)
 
-        value, gradient = jax.value_and_grad(loss)(self._copies(masters))
-        return value, jax.tree.map(lambda g: g.astype(jnp.float32), gradient)
+        return jax.value_and_grad(loss)(masters)
 
     def add(self, total: tuple[Array, Tree], more: tuple[Array, Tree]) -> tuple[Array, Tree]:
         """Loss and gradient of two microbatches."""
@@ -189,16 +182,18 @@ class Compute:
         return jax.grad(chosen)(bert.words(masters, batch.layout))
 
     def _classify(self, w: Tree, words_TC: Array, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
-        copies = self._copies(w)
-        stacked = {name.removeprefix(STACKED): x for name, x in copies.items() if name.startswith(STACKED)}
+        stacked, last = self.stacks.parts(w)
         keys = None
         if key is not None:
             keys = site_keys(*key, self.spec.layers, batch.token_numbers_T, batch.layout.positions_T)
-        return bert.classify(copies, stacked, words_TC, batch.layout, keys, self.spec)
+        return bert.classify(w, stacked, last, words_TC, batch.layout, keys, self.spec, self.low)
 
-    def _copies(self, masters: Tree) -> Tree:
-        """The weights as the layers compute with them."""
-        return {name: x.astype(self.low) if in_low_precision(name) else x for name, x in masters.items()}
+    def rounded(self, masters: Tree) -> Tree:
+        """Weights of the layers' products in the type that these compute in."""
+        return {
+            name: x.astype(self.low) if in_low_precision(name) and name.endswith("weight") else x
+            for name, x in masters.items()
+        }
 
     def _move(self, name: str, master: Array, step: Array, lr: Array) -> Array:
         rate = lr * along_layers(self.rules[name].scale, master)
@@ -232,6 +227,15 @@ def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None
             state, "add", None, total, _run(state, "gradient", batch.shape, state.masters, _arrays(batch), scalars)
         )
     return total
+
+
+def _rounded(state: State) -> Tree:
+    """The weights to score with: rounded once, not in every forward pass."""
+    if state.compute.low == jnp.float32:
+        return state.masters
+    rounded = state.rounded or _run(state, "rounded", None, state.masters)
+    state.rounded = rounded
+    return rounded
 
 
 def _loss(logits_DY: Array, batch: Arrays) -> Array:
@@ -276,63 +280,28 @@ def _scalars(key: StepKey) -> tuple[Array, Array]:
     return jnp.int32(key.seed), jnp.int32(key.step)
 
 
-def _moments(names: Sequence[str], tensors: Mapping[str, np.ndarray], masters: Tree) -> Moments:
+def _moments(stacks: Stacks, tensors: Mapping[str, np.ndarray], masters: Tree) -> Moments:
     """Adam's moments: those that ``tensors`` holds, else zeros."""
     if "adam.count" not in tensors:
         zeros = [{name: jnp.zeros_like(x) for name, x in masters.items()} for _ in range(2)]
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), *zeros)
     count = jnp.asarray(int(tensors["adam.count"]), jnp.int32)
-    return optax.ScaleByAdamState(count, _stack(names, tensors, "adam.m/"), _stack(names, tensors, "adam.v/"))
+    return optax.ScaleByAdamState(count, stacks.stack(tensors, "adam.m/"), stacks.stack(tensors, "adam.v/"))
 
 
-def _stacked_name(name: str) -> str:
-    """The name under which a tensor is held: that of its stack for one of a layer, else its own."""
-    return re.sub(rf"^{re.escape(LAYERS)}\d+\.", STACKED, name)
-
-
-def _stack(names: Sequence[str], tensors: Mapping[str, np.ndarray], prefix: str) -> Tree:
-    """Tensors by name, those of the layers stacked in the order of the layers."""
-    tree: Tree = {}
-    for stacked, members in itertools.groupby(sorted(names, key=_stack_order), key=_stacked_name):
-        arrays = [tensors[prefix + name] for name in members]
-        tree[stacked] = jnp.array(np.stack(arrays) if stacked.startswith(STACKED) else arrays[0])
-    return tree
-
-
-def _unstack(names: Sequence[str], tree: Tree, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-    """What `_stack` stacked, by Hugging Face's names, in the order of the spec."""
-    for name in names:
-        stacked = _stacked_name(name)
-        yield prefix + name, np.asarray(tree[stacked] if stacked == name else tree[stacked][_layer(name)])
-
-
-def _stack_rules(rules: Mapping[str, Rule]) -> dict[str, StackedRule]:
-    stacked: dict[str, StackedRule] = {}
-    for name, members in itertools.groupby(sorted(rules, key=_stack_order), key=_stacked_name):
-        ones = [rules[member] for member in members]
-        scale = np.array([one.scale * one.trainable for one in ones], np.float32)
-        stacked[name] = StackedRule(scale, ones[0].decay, np.array([one.trainable for one in ones], np.float32))
-    return stacked
-
-
-def along_layers(values: np.ndarray, x: Array) -> np.ndarray | np.float32:
-    """One value a layer, shaped to multiply a stacked tensor; a single one where all are equal."""
-    return values[0] if (values == values[0]).all() else values.reshape(-1, *[1] * (x.ndim - 1))
-
-
-def _layer(name: str) -> int:
-    return int(name.removeprefix(LAYERS).partition(".")[0])
-
-
-def _stack_order(name: str) -> tuple[str, int]:
-    stacked = _stacked_name(name)
-    return stacked, 0 if stacked == name else _layer(name)
+def _keep_freed_memory() -> None:
+    """Tell the C library to keep what XLA frees after every step: asking the system for it again, page by page, took up
+    to a tenth of a step. Only glibc knows these settings; elsewhere nothing happens."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for setting, value in ((-8, 1), (-4, 0), (-1, -1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD: malloc.h
+            mallopt(setting, value)
 
 
 def _seconds_of_product(dtype: Any) -> float:
-    """The best of a few timings of one matrix product of a small encoder's size."""
+    """The best of a few timings of one matrix product of a small encoder's size, summed in fp32 as the engine does."""
     a, b = jnp.ones((512, 1024), dtype), jnp.ones((1024, 1024), dtype)
-    product = jax.jit(jnp.matmul)
+    product = jax.jit(partial(jnp.matmul, preferred_element_type=jnp.float32))
     best = float("inf")
     for _ in range(20):
         began = time.perf_counter()

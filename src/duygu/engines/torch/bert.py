@@ -2,7 +2,7 @@
 
     T  flat tokens of all documents     D  documents      C  hidden width       F  intermediate width
     H  attention heads                  K  head width     N  documents of a group, each of length L
-    S  places that drop                 Y  labels
+    R  rows that go on: T or D          S  places that drop                 Y  labels
 
 The JAX twin holds the same functions in the same order; here they are the ``forward`` of modules whose
 ``state_dict`` has Hugging Face's names. ``keys`` are those of `dropout`; without them nothing is dropped.
@@ -10,14 +10,15 @@ The JAX twin holds the same functions in the same order; here they are the ``for
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from duygu.engines.torch.attention import attend, attend_to_own
 from duygu.engines.torch.dropout import (
     ATTENTION,
     ATTENTION_OUTPUT,
@@ -43,16 +44,17 @@ class Layout:
     ids_T: Tensor
     positions_T: Tensor
     starts_D: Tensor
+    lengths_D: Tensor
     groups: tuple[tuple[int, int], ...]
 
-    def split(self, x: Tensor) -> list[Tensor]:
-        """(T, ...) to one (N, L, ...) per group."""
-        parts = x.split([count * length for count, length in self.groups])
-        return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
+    def first(self, x: Tensor) -> Tensor:
+        """(T, ...) to (D, ...): the first token of each document."""
+        return x.index_select(0, self.starts_D)
 
-    def join(self, parts: list[Tensor]) -> Tensor:
-        """One (N, L, ...) per group to (T, ...)."""
-        return torch.cat([part.flatten(0, 1) for part in parts])
+    def own(self) -> Tensor:
+        """(D, T) bool: which tokens are a document's own."""
+        after_DT = torch.arange(len(self.ids_T), device=self.ids_T.device) - self.starts_D[:, None]
+        return (after_DT >= 0) & (after_DT < self.lengths_D[:, None])
 
 
 class Embeddings(nn.Module):
@@ -83,23 +85,20 @@ class SelfAttention(nn.Module):
         self.rate = spec.attention_dropout
 
     def forward(self, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None) -> Tensor:
-        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
-        bias = torch.cat([self.query.bias, self.key.bias, self.value.bias])
-        qkv_T3HK = F.linear(h_TC, weight, bias).unflatten(-1, (3, self.heads, -1))
-        parts = layout.split(qkv_T3HK)
-        if keys_ST is None:
-            return layout.join([attend(qkv, None, 0.0) for qkv in parts])
-        keys = layout.split(head_keys(keys_ST[ATTENTION], self.heads))
-        return layout.join([attend(qkv, key, self.rate) for qkv, key in zip(parts, keys, strict=True)])
+        """What each token takes from the tokens of its document: (T, C)."""
+        qkv_T3HK = linear(h_TC, self.query, self.key, self.value).unflatten(-1, (3, self.heads, -1))
+        keys_TH = None if keys_ST is None else head_keys(keys_ST[ATTENTION], self.heads)
+        return attend(qkv_T3HK, layout.groups, keys_TH, self.rate)
 
+    def first(self, h_TC: Tensor, layout: Layout, keys_SD: Tensor | None) -> Tensor:
+        """What the first token of each document takes from its document's tokens: (D, C).
 
-def attend(qkv_NL3HK: Tensor, keys_NLH: Tensor | None, rate: float) -> Tensor:
-    """Scaled dot-product attention within each of N documents of L tokens: (N, L, C). The softmax is in fp32."""
-    q_NHLK, k_NHLK, v_NHLK = qkv_NL3HK.permute(2, 0, 3, 1, 4)
-    scores_NHLL = (q_NHLK @ k_NHLK.mT).float() / math.sqrt(q_NHLK.shape[-1])
-    p_NHLL = torch.softmax(scores_NHLL, dim=-1).to(v_NHLK.dtype)
-    p_NHLL = dropout(p_NHLL, None if keys_NLH is None else keys_NLH.transpose(1, 2), rate)
-    return (p_NHLL @ v_NHLK).transpose(1, 2).flatten(2)
+        So few rows ask that all of them look at all tokens at once, those of other documents masked.
+        """
+        q_DHK = linear(layout.first(h_TC), self.query).unflatten(-1, (self.heads, -1))
+        kv_T2HK = linear(h_TC, self.key, self.value).unflatten(-1, (2, self.heads, -1))
+        keys_DH = None if keys_SD is None else head_keys(keys_SD[ATTENTION], self.heads)
+        return attend_to_own(q_DHK, kv_T2HK, layout.own(), keys_DH, layout.positions_T.int(), self.rate)
 
 
 class Output(nn.Module):
@@ -111,8 +110,8 @@ class Output(nn.Module):
         self.LayerNorm = nn.LayerNorm(spec.hidden, eps=spec.norm_eps)
         self.rate = spec.dropout
 
-    def forward(self, x: Tensor, residual_TC: Tensor, keys_T: Tensor | None) -> Tensor:
-        return layer_norm(residual_TC + dropout(self.dense(x), keys_T, self.rate), self.LayerNorm)
+    def forward(self, x: Tensor, residual_RC: Tensor, keys_R: Tensor | None) -> Tensor:
+        return layer_norm(residual_RC + dropout(self.dense(x), keys_R, self.rate), self.LayerNorm)
 
 
 class Attention(nn.Module):
@@ -121,9 +120,6 @@ class Attention(nn.Module):
         self.self = SelfAttention(spec)
         self.output = Output(spec, spec.hidden)
 
-    def forward(self, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None) -> Tensor:
-        return self.output(self.self(h_TC, layout, keys_ST), h_TC, site(keys_ST, ATTENTION_OUTPUT))
-
 
 class Intermediate(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
@@ -131,8 +127,8 @@ class Intermediate(nn.Module):
         self.dense = nn.Linear(spec.hidden, spec.intermediate)
         self.activation = ACTIVATIONS[spec.activation]
 
-    def forward(self, h_TC: Tensor) -> Tensor:
-        return self.activation(self.dense(h_TC))
+    def forward(self, h_RC: Tensor) -> Tensor:
+        return self.activation(self.dense(h_RC))
 
 
 class Layer(nn.Module):
@@ -144,9 +140,20 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(spec)
         self.output = Output(spec, spec.intermediate)
 
+    def after_attention(self, context_RC: Tensor, h_RC: Tensor, keys_SR: Tensor | None) -> Tensor:
+        """The rest of a layer: project, then feed-forward."""
+        h_RC = self.attention.output(context_RC, h_RC, site(keys_SR, ATTENTION_OUTPUT))
+        return self.output(self.intermediate(h_RC), h_RC, site(keys_SR, FEED_FORWARD))
+
     def forward(self, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None) -> Tensor:
-        h_TC = self.attention(h_TC, layout, keys_ST)
-        return self.output(self.intermediate(h_TC), h_TC, site(keys_ST, FEED_FORWARD))
+        """(T, C)."""
+        return self.after_attention(self.attention.self(h_TC, layout, keys_ST), h_TC, keys_ST)
+
+    def last(self, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None) -> Tensor:
+        """As the last layer, of which only the first token of each document is read: (D, C)."""
+        keys_SD = None if keys_ST is None else keys_ST.index_select(1, layout.starts_D)
+        context_DC = self.attention.self.first(h_TC, layout, keys_SD)
+        return self.after_attention(context_DC, layout.first(h_TC), keys_SD)
 
 
 class Encoder(nn.Module):
@@ -155,9 +162,12 @@ class Encoder(nn.Module):
         self.layer = nn.ModuleList(Layer(spec) for _ in range(spec.layers))
 
     def forward(self, h_TC: Tensor, layout: Layout, keys_LST: Tensor | None) -> Tensor:
-        for number, layer in enumerate(self.layer, start=1):
-            h_TC = layer(h_TC, layout, None if keys_LST is None else keys_LST[number])
-        return h_TC
+        """All layers, one after the other: (D, C)."""
+        keys = [None] * len(self.layer) if keys_LST is None else list(keys_LST[1:])
+        *layers, last = self.layer
+        for layer, keys_ST in zip(layers, keys, strict=False):
+            h_TC = layer(h_TC, layout, keys_ST)
+        return cast(Layer, last).last(h_TC, layout, keys[-1])
 
 
 class Pooler(nn.Module):
@@ -167,8 +177,8 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(spec.hidden, spec.hidden)
 
-    def forward(self, h_TC: Tensor, layout: Layout) -> Tensor:
-        return torch.tanh(self.dense(h_TC.index_select(0, layout.starts_D)))
+    def forward(self, h_DC: Tensor) -> Tensor:
+        return torch.tanh(self.dense(h_DC))
 
 
 class Bert(nn.Module):
@@ -197,10 +207,16 @@ class BertClassifier(nn.Module):
         """Word vectors (T, C) to logits (D, Y)."""
         outside = None if keys_LST is None else keys_LST[0]
         h_TC = self.bert.embeddings(words_TC, layout, outside)
-        h_TC = self.bert.encoder(h_TC.to(self.low), layout, keys_LST).float()
-        pooled_DC = self.bert.pooler(h_TC, layout)
-        keys_D = None if outside is None else outside[POOLED].index_select(0, layout.starts_D)
-        return self.classifier(dropout(pooled_DC, keys_D, self.rate))
+        h_DC = self.bert.encoder(h_TC.to(self.low), layout, keys_LST).float()
+        keys_D = None if outside is None else layout.first(outside[POOLED])
+        return self.classifier(dropout(self.bert.pooler(h_DC), keys_D, self.rate))
+
+
+def linear(x_TI: Tensor, *layers: nn.Linear) -> Tensor:
+    """(T, O), the outputs of several layers side by side."""
+    if len(layers) == 1:
+        return layers[0](x_TI)
+    return F.linear(x_TI, torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
 
 
 def layer_norm(x_TC: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -21,6 +21,9 @@ GOLDEN = 0x9E3779B9 - 2**32
 MULTIPLY_1 = 0x7FEB352D
 MULTIPLY_2 = 0x846CA68B - 2**32
 
+CHUNK = 1 << 17  # hashes at a time on a CPU: half a MiB
+BITS = {2: torch.int16, 4: torch.int32}  # integers of a float's size
+
 
 def scramble(x: Tensor) -> Tensor:
     """A well-mixed int32 for each int32."""
@@ -43,19 +46,42 @@ def head_keys(keys_T: Tensor, heads: int) -> Tensor:
     return scramble(keys_T[:, None] ^ torch.arange(heads, dtype=torch.int32, device=keys_T.device))
 
 
-def keep_mask(keys: Tensor, features: int, rate: float) -> Tensor:
-    """(..., features) bool: which features of each key's row survive; False with probability ``rate``."""
-    x = keys[..., None] ^ scramble(torch.arange(features, dtype=torch.int32, device=keys.device))
-    x = x.mul_(MULTIPLY_1)
-    x = x.bitwise_xor_(x >> 15).mul_(MULTIPLY_2)
-    return x >= round(rate * 2**32) - 2**31
+def keep_mask(keys: Tensor, features: Tensor, rate: float) -> Tensor:
+    """(..., F) bool: which ``features`` (F,) of each key's row survive; False with probability ``rate``.
+
+    Some rows at a time, so that what is hashed stays in the cache: four times as fast for the hidden states of a step.
+    """
+    mixed = scramble(features)
+    keep = torch.empty(*keys.shape, len(features), dtype=torch.bool, device=keys.device)
+    rows = max(1, CHUNK // len(features)) if keys.device.type == "cpu" else keys.numel()
+    for part, out in zip(keys.flatten().split(rows), keep.flatten(0, -2).split(rows), strict=True):
+        x = part[:, None] ^ mixed
+        x = x.mul_(MULTIPLY_1)
+        x = x.bitwise_xor_(x >> 15).mul_(MULTIPLY_2)
+        torch.ge(x, round(rate * 2**32) - 2**31, out=out)
+    return keep
 
 
-def dropout(x: Tensor, keys: Tensor | None, rate: float) -> Tensor:
-    """``x`` (..., features) with features dropped by ``keys`` (...) and the rest scaled up; without keys, ``x``."""
+def masked_(x: Tensor, keep: Tensor | None) -> Tensor:
+    """``x`` with 0 where ``keep`` is False, in place; without a mask, ``x``.
+
+    Bits times 0 or 1: the product of a float and a bool, which PyTorch converts first, takes ten times as long.
+    """
+    if keep is not None:
+        x.view(BITS[x.element_size()]).mul_(keep.view(torch.int8))
+    return x
+
+
+def dropout(x: Tensor, keys: Tensor | None, rate: float, features: Tensor | None = None) -> Tensor:
+    """``x`` (..., F) with features dropped by ``keys`` (...) and the rest scaled up; without keys, ``x``.
+
+    Without ``features`` (F,) they are numbered from 0.
+    """
     if keys is None or rate == 0.0:
         return x
-    return _Dropout.apply(x, keep_mask(keys, x.shape[-1], rate), 1.0 / (1.0 - rate))
+    if features is None:
+        features = torch.arange(x.shape[-1], dtype=torch.int32, device=x.device)
+    return _Dropout.apply(x, keep_mask(keys, features, rate), 1.0 / (1.0 - rate))
 
 
 class _Dropout(torch.autograd.Function):
@@ -65,9 +91,9 @@ class _Dropout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(keep)
         ctx.scale = scale
-        return (x * scale).mul_(keep)
+        return masked_(x * scale, keep)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (keep,) = ctx.saved_tensors
-        return (gradients[0] * ctx.scale).mul_(keep), None, None
+        return masked_(gradients[0] * ctx.scale, keep), None, None

@@ -214,10 +214,9 @@ def _optimiser(
 def _layout(batch: Batch, device: torch.device) -> Layout:
     """The batch on the device. This engine takes exact shapes, whose groups lie one after another."""
     assert batch.shape.tokens == batch.shape.slots, "the torch engine takes exact shapes"
-    ids, positions, starts = (
-        torch.from_numpy(array).to(device, torch.int64) for array in (batch.ids, batch.positions, batch.starts)
-    )
-    return Layout(ids, positions, starts, batch.shape.groups)
+    arrays = (batch.ids, batch.positions, batch.starts, batch.lengths)
+    ids, positions, starts, lengths = (torch.from_numpy(array).to(device, torch.int64) for array in arrays)
+    return Layout(ids, positions, starts, lengths, batch.shape.groups)
 
 
 def _keys(state: State, batch: Batch, key: StepKey) -> Tensor:

@@ -1,0 +1,165 @@
+"""Attention for a CPU: within each document, block by block, so that the scores of a block never leave the cache.
+
+    T  flat tokens      H  heads      K  head width      B  tokens of a block
+
+The loops run over the blocks that a document really has, so nothing is computed for the longest one's sake, memory does
+not grow with length squared, and one compiled body serves documents of every length. Dao et al. (2022),
+arXiv:2205.14135, is the method; dropout is that of `dropout`. Rows of a block beyond its document belong to the next
+documents: what is written there is written again when their turn comes.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import dynamic_slice_in_dim as cut
+from jax.lax import dynamic_update_slice_in_dim as put
+from jax.lax import fori_loop
+
+from duygu.engines.jax.dropout import dropout
+from duygu.engines.jax.linear import keep, product, transposed
+
+BLOCK = 128  # scores of 12 heads in fp32 are then 768 KiB: a core's second-level cache
+
+Inputs = tuple[Array, Array, Array, Array | None]
+Saved = tuple[Inputs, Array, Array]
+
+
+def attend_in_blocks(qkv_T3HK: Array, starts_D: Array, lengths_D: Array, keys_TH: Array | None, rate: float) -> Array:
+    """What each token takes from the tokens of its document: (T, C). The softmax is in fp32."""
+    context_HTK: Array = _attend((qkv_T3HK, starts_D, lengths_D, keys_TH), rate)
+    return context_HTK.swapaxes(0, 1).reshape(len(qkv_T3HK), -1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _attend(inputs: Inputs, rate: float) -> Array:
+    return _forward(inputs, rate)[0]
+
+
+def _forward(inputs: Inputs, rate: float) -> tuple[Array, Saved]:
+    qkv_T3HK, starts_D, lengths_D, keys_TH = inputs
+    q_HTK, k_HTK, v_HTK = _by_head(qkv_T3HK)
+    keys_HT = None if keys_TH is None else _padded(keys_TH.T)
+    blocks_D = -(-lengths_D // BLOCK)
+
+    def document(d: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        def rows(i: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+            at = starts_D[d] + i * BLOCK
+            q_HBK, keys_HB = _rows(q_HTK, at), _keys(keys_HT, at)
+
+            def columns(j: Array, running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+                k_HBK, v_HBK = (_rows(x, starts_D[d] + j * BLOCK) for x in (k_HTK, v_HTK))
+                scores_HBB = _scores(q_HBK, k_HBK, _positions(j) < lengths_D[d])
+                return _running_softmax(running, scores_HBB, v_HBK, keys_HB, _positions(j), rate)
+
+            top_HB, total_HB, sum_HBK = fori_loop(0, blocks_D[d], columns, _nothing(q_HBK))
+            context_HBK = (sum_HBK / total_HB[..., None]).astype(qkv_T3HK.dtype)
+            return put(found[0], context_HBK, at, 1), put(found[1], top_HB + jnp.log(total_HB), at, 1)
+
+        return fori_loop(0, blocks_D[d], rows, found)
+
+    empty = jnp.zeros(q_HTK.shape, qkv_T3HK.dtype), jnp.zeros(q_HTK.shape[:2])
+    context_HTK, log_total_HT = fori_loop(0, len(starts_D), document, empty)
+    context_HTK = keep(context_HTK[:, : len(qkv_T3HK)])
+    return context_HTK, (inputs, context_HTK, keep(log_total_HT))
+
+
+def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, None, None, None]]:
+    (qkv_T3HK, starts_D, lengths_D, keys_TH), context_HTK, log_total_HT = saved
+    low, tokens = qkv_T3HK.dtype, len(qkv_T3HK)
+    q_HTK, k_HTK, v_HTK = _by_head(qkv_T3HK)
+    along_HT = _padded((g_HTK.astype(jnp.float32) * context_HTK.astype(jnp.float32)).sum(axis=-1))
+    g_HTK = _padded(g_HTK)
+    q_HKT, g_HKT = transposed(q_HTK), transposed(g_HTK)
+    keys_HT = None if keys_TH is None else _padded(keys_TH.T)
+    blocks_D = -(-lengths_D // BLOCK)
+
+    def document(d: Array, found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        def columns(j: Array, found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            at = starts_D[d] + j * BLOCK
+            k_HBK, v_HBK = _rows(k_HTK, at), _rows(v_HTK, at)
+
+            def rows(i: Array, running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+                to_q_HTK, to_k_HKB, to_v_HKB = running
+                here = starts_D[d] + i * BLOCK
+                keys_HB = _keys(keys_HT, here)
+                scores_HBB = _scores(_rows(q_HTK, here), k_HBK, _positions(j) < lengths_D[d])
+                p_HBB = jnp.exp(scores_HBB - _rows(log_total_HT, here)[..., None])
+                p_HBB = jnp.where((_positions(i) < lengths_D[d])[:, None], p_HBB, 0)
+                dropped_HBB = dropout(p_HBB, keys_HB, rate, _positions(j)).astype(low)
+                to_p_HBB = dropout(product(_rows(g_HTK, here), v_HBK, (2, 2), 1), keys_HB, rate, _positions(j))
+                to_scores_HBB = p_HBB * (to_p_HBB - _rows(along_HT, here)[..., None])
+                to_scores_HBB = (to_scores_HBB / math.sqrt(q_HTK.shape[-1])).astype(low)
+                to_q_HBK = _rows(to_q_HTK, here) + product(to_scores_HBB, k_HBK, (2, 1), 1)
+                to_k_HKB += product(cut(q_HKT, here, BLOCK, 2), to_scores_HBB, (2, 1), 1)
+                to_v_HKB += product(cut(g_HKT, here, BLOCK, 2), dropped_HBB, (2, 1), 1)
+                return put(to_q_HTK, to_q_HBK, here, 1), to_k_HKB, to_v_HKB
+
+            nothing_HKB = jnp.zeros((*k_HBK.shape[::2], BLOCK))
+            to_q_HTK, to_k_HKB, to_v_HKB = fori_loop(0, blocks_D[d], rows, (found[0], nothing_HKB, nothing_HKB))
+            return to_q_HTK, put(found[1], to_k_HKB, at, 2), put(found[2], to_v_HKB, at, 2)
+
+        return fori_loop(0, blocks_D[d], columns, found)
+
+    empty = jnp.zeros(q_HTK.shape), jnp.zeros(q_HKT.shape), jnp.zeros(q_HKT.shape)
+    to_q_HTK, to_k_HKT, to_v_HKT = fori_loop(0, len(starts_D), document, empty)
+    parts = to_q_HTK.transpose(1, 0, 2), to_k_HKT.transpose(2, 0, 1), to_v_HKT.transpose(2, 0, 1)
+    return ((jnp.stack(parts, axis=1)[:tokens].astype(low), None, None, None),)
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _running_softmax(
+    running: tuple[Array, Array, Array],
+    scores_HBB: Array,
+    v_HBK: Array,
+    keys_HB: Array | None,
+    positions_B: Array,
+    rate: float,
+) -> tuple[Array, Array, Array]:
+    """One more block of columns: the highest score so far, the total of the exponentials, the weighted sum."""
+    top_HB, total_HB, sum_HBK = running
+    new_HB = jnp.maximum(top_HB, scores_HBB.max(axis=-1))
+    p_HBB, shrink_HB = jnp.exp(scores_HBB - new_HB[..., None]), jnp.exp(top_HB - new_HB)
+    more_HBK = product(dropout(p_HBB, keys_HB, rate, positions_B).astype(v_HBK.dtype), v_HBK, (2, 1), 1)
+    return new_HB, total_HB * shrink_HB + p_HBB.sum(axis=-1), sum_HBK * shrink_HB[..., None] + more_HBK
+
+
+def _nothing(q_HBK: Array) -> tuple[Array, Array, Array]:
+    none_HB = jnp.zeros(q_HBK.shape[:2])
+    return none_HB - 1e30, none_HB, jnp.zeros(q_HBK.shape)
+
+
+def _scores(q_HBK: Array, k_HBK: Array, real_B: Array) -> Array:
+    """(H, B, B) fp32: a score for each row and column, those beyond the document masked."""
+    return jnp.where(real_B, product(q_HBK, k_HBK, (2, 2), 1) / math.sqrt(q_HBK.shape[-1]), -1e30)
+
+
+def _positions(block: Array) -> Array:
+    """(B,) positions in its document of a block's tokens."""
+    return block * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
+
+
+def _by_head(qkv_T3HK: Array) -> tuple[Array, Array, Array]:
+    """Queries, keys and values, (H, T + B, K) each."""
+    q_HTK, k_HTK, v_HTK = (_padded(qkv_T3HK[:, part].swapaxes(0, 1)) for part in range(3))
+    return q_HTK, k_HTK, v_HTK
+
+
+def _padded(x: Array) -> Array:
+    """(H, T, ...) with a block of room after the last token."""
+    return jnp.pad(x, ((0, 0), (0, BLOCK), *[(0, 0)] * (x.ndim - 2)))
+
+
+def _rows(x: Array, at: Array) -> Array:
+    """A block of (H, T, ...)."""
+    return cut(x, at, BLOCK, 1)
+
+
+def _keys(keys_HT: Array | None, at: Array) -> Array | None:
+    return None if keys_HT is None else _rows(keys_HT, at)
