@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from duygu.recipe import Recipe
 from duygu.training.plan import (
-    EVALUATION_SHAPES,
+    EVALUATION_TOKENS,
     TRAINING_SHAPES,
     Shape,
     assemble,
     evaluation_batches,
     exact_shape,
     fit_shapes,
+    ladder_shape,
     learning_rate,
     make_plan,
 )
@@ -66,12 +67,28 @@ def test_both_engines_take_the_same_steps(lengths: np.ndarray, recipe: Recipe) -
         np.testing.assert_array_equal(a.documents, b.documents)
 
 
-@given(lengths_strategy, st.booleans(), st.integers(1, 40))
-def test_evaluation_predicts_every_document_once(lengths: np.ndarray, static: bool, size: int) -> None:
+@given(lengths_strategy, st.booleans(), st.sampled_from([1, 100, 700, EVALUATION_TOKENS]))
+def test_evaluation_predicts_every_document_once(lengths: np.ndarray, static: bool, budget: int) -> None:
     documents = np.arange(len(lengths), dtype=np.int32)[::-1]
-    batches = evaluation_batches(documents, lengths, static, size)
+    batches = evaluation_batches(documents, lengths, static, budget)
     np.testing.assert_array_equal(np.sort(np.concatenate([part for part, _ in batches])), np.sort(documents))
-    assert not static or len({shape for _, shape in batches}) <= EVALUATION_SHAPES
+    for part, shape in batches:
+        assert len(part) == 1 or lengths[part].sum() <= budget
+        assert shape.tokens >= lengths[part].sum()
+        assert shape.documents >= len(part)
+        assert shape.slots >= len(part) * lengths[part].max() or not static
+
+
+def test_scoring_shapes_are_few_whatever_the_texts() -> None:
+    """Two sets of texts of like lengths need the same compiled shapes, and all texts together only rungs."""
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(20):
+        lengths = np.minimum(random.lognormal(5, 0.7, size=300).astype(np.int32) + 2, 256)
+        found.append({shape for _, shape in evaluation_batches(np.arange(300, dtype=np.int32), lengths, static=True)})
+    assert len(set.union(*found)) <= 20, "less than one new shape a set"
+    rungs = {ladder_shape(np.array([length], np.int32)).tokens for length in range(1, 513)}
+    assert rungs == {16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512}
 
 
 @given(lengths_strategy, st.booleans())

@@ -25,8 +25,7 @@ FloatArray = NDArray[np.float32]
 Number = TypeVar("Number", np.int32, np.float32)
 
 TRAINING_SHAPES = 6  # compiled shapes that a static engine gets for training
-EVALUATION_SHAPES = 4  # and for evaluation
-EVALUATION_DOCUMENTS = 32  # documents per forward pass
+EVALUATION_TOKENS = 4096  # per forward pass: enough for the full rate of a product, little memory
 GROUPS = 2  # attention groups of a static shape: documents of like length share a padded length
 LENGTH_STEP = 8  # static lengths and token counts are multiples of this
 ATTENTION_COST = 1 / 1024  # of one score (a query-key pair of one document) relative to a token's linear layers
@@ -153,13 +152,30 @@ def split_microbatches(documents: IntArray, recipe: Recipe) -> tuple[IntArray, .
 
 
 def evaluation_batches(
-    documents: IntArray, lengths: IntArray, static: bool, size: int = EVALUATION_DOCUMENTS
+    documents: IntArray, lengths: IntArray, static: bool, budget: int = EVALUATION_TOKENS
 ) -> list[tuple[IntArray, Shape]]:
-    """Every document exactly once, documents of like length together: (corpus indices, shape) per forward pass."""
+    """Every document exactly once, documents of like length together: (corpus indices, shape) per forward pass.
+
+    A pass takes at most ``budget`` tokens, or one document. Static shapes come from a fixed ladder, whatever the texts,
+    so that what was compiled for one set of texts serves the next.
+    """
     order = documents[np.argsort(-lengths[documents], kind="stable")]
-    parts = [order[start : start + size] for start in range(0, len(order), size)]
-    shapes = fit_shapes([lengths[part] for part in parts], EVALUATION_SHAPES, static)
-    return list(zip(parts, shapes, strict=True))
+    ends = np.cumsum(lengths[order], dtype=np.int64)
+    batches: list[tuple[IntArray, Shape]] = []
+    start = 0
+    while start < len(order):
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + budget, side="right")))
+        part = order[start:end]
+        batches.append((part, ladder_shape(lengths[part]) if static else exact_shape(lengths[part])))
+        start = end
+    return batches
+
+
+def ladder_shape(lengths: IntArray) -> Shape:
+    """A shape that holds these documents and whose sizes are rungs: one attention group."""
+    longest, rows = _rung(int(lengths.max())), 1 << (len(lengths) - 1).bit_length()
+    return Shape(_rung(int(lengths.sum())), ((rows, longest),))
 
 
 def fit_shapes(layouts: Sequence[IntArray], limit: int, static: bool) -> list[Shape]:
@@ -229,6 +245,12 @@ def _epochs(train: IntArray, recipe: Recipe) -> Iterator[IntArray]:
         order = train[epoch_order(len(train), recipe.seed, epoch)]
         for start in range(0, len(order), recipe.batch):
             yield order[start : start + recipe.batch]
+
+
+def _rung(size: int) -> int:
+    """The least of 16, 24, 32, 48, 64, 96, ... that is no less than ``size``."""
+    power = 1 << max(4, (size - 1).bit_length())
+    return power * 3 // 4 if size <= power * 3 // 4 and power > 16 else power
 
 
 def _padded(values: NDArray[Number], size: int, fill: int) -> NDArray[Number]:
