@@ -105,7 +105,7 @@ ROSTER: tuple[Contender, ...] = (
         "flax", "Flax, transformers 4.57", "train", "train_flax", "fp32", "flax", options={"timed": 2}, compiles=True
     ),
     _keras("kerashub-jax", "KerasHub on JAX", "jax", "fp32"),
-    _keras("kerashub-torch", "KerasHub on torch", "torch", "fp32"),
+    _keras("kerashub-torch", "KerasHub on torch", "torch", "low"),
     _duygu_score("duygu-torch", "duygu torch", "torch", "low", quick=True),
     _duygu_score("duygu-torch-fp32", "duygu torch", "torch", "fp32"),
     _duygu_score("duygu-jax", "duygu JAX", "jax", "fp32", quick=True),
