@@ -20,23 +20,15 @@ import numpy as np
 from duygu.data.corpus import read_corpus
 from duygu.data.tokens import TextTokenizer
 from duygu.engines import Placement, StepKey, open_engine
-from duygu.models.folder import open_model, write_model
-from duygu.models.spec import ModelSpec, tensor_shapes
-from duygu.models.weights import initialise
+from duygu.models.folder import open_model
 from duygu.recipe import Recipe
+from duygu.scale.models import write_bert_base
 from duygu.training.plan import assemble, make_plan
 
 
 def write(vocabulary: Path, out: Path, layers: int) -> None:
     """Write the model folder: 12 layers, 768 wide, the vocabulary's own number of entries."""
-    tokenizer = TextTokenizer.from_folder(vocabulary)
-    spec = ModelSpec(
-        family="bert", vocabulary=tokenizer.vocabulary, positions=512, segments=2, layers=layers, hidden=768, heads=12,
-        intermediate=3072, activation="gelu", norm_eps=1e-12, dropout=0.1, attention_dropout=0.1,
-        classifier_dropout=0.1, initializer_range=0.02, pad_id=tokenizer.pad_id, labels=("negative", "positive"),
-    )  # fmt: skip
-    tensors = ((name, initialise(name, shape, spec, 0)) for name, shape in tensor_shapes(spec).items())
-    write_model(out, spec, tensors, tokenizer, 256, 0.75)
+    write_bert_base(out, TextTokenizer.from_folder(vocabulary), ("negative", "positive"), layers)
 
 
 def steps(model: str, data: str, engine_name: str, precision: str, count: int, threads: int) -> dict[str, object]:

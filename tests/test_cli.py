@@ -20,9 +20,10 @@ from duygu.errors import DataError, DuyguError, GateError, Interrupted
 from duygu.options import chosen_recipe, texts_to_predict
 from tests.test_layers import HEAVY, imported_by
 
-VERBS = ("compare", "demo", "evaluate", "parity", "predict", "train")
+VERBS = ("bench", "compare", "demo", "evaluate", "parity", "predict", "train")
 SHARED = {"json", "help"}
 OPTIONS = {
+    "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
     "train": "engine model out recipe set seed split split-seed resume overwrite threads",
     "compare": "model engines seeds out recipe set split split-seed resume overwrite threads",
     "evaluate": "split engine precision threads",

@@ -15,6 +15,7 @@ import click
 
 from duygu import __version__
 from duygu.errors import DuyguError
+from duygu.verbs.bench import bench
 from duygu.verbs.compare import compare
 from duygu.verbs.demo import demo
 from duygu.verbs.evaluate import evaluate
@@ -41,7 +42,7 @@ def duygu() -> None:
     """
 
 
-for verb in (compare, demo, evaluate, parity, predict, train):
+for verb in (bench, compare, demo, evaluate, parity, predict, train):
     duygu.add_command(verb)
 
 

@@ -42,7 +42,7 @@ def markdown(comparison: Json) -> str:
     parts = [f"# {_escape(_title(comparison))}", f"**{_escape(comparison['verdict'])}**"]
     parts += [f"- {_escape(note)}" for note in notes(comparison)]
     for table in tables(comparison):
-        parts += [f"## {_escape(table.title)}", _markdown_table(table)]
+        parts += [f"## {_escape(table.title)}", markdown_table(table)]
         parts += [_escape(table.note)] if table.note else []
     return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("**\n- ", "**\n\n- ") + "\n"
 
@@ -55,7 +55,7 @@ def print_comparison(comparison: Json, console: Console) -> None:
     for note in notes(comparison):
         console.print(Text(f"· {printable(note)}", style="yellow"))
     for table in tables(comparison):
-        _print_table(table, console)
+        print_table(table, console)
 
 
 def print_run(metrics: Json, console: Console) -> None:
@@ -68,15 +68,15 @@ def print_run(metrics: Json, console: Console) -> None:
         lines.append("It collapsed: almost every document got the same label.")
     console.print(_panel(title, lines))
     for table in (epoch_table([column]), label_table(test), cost_table([column])):
-        _print_table(table, console)
+        print_table(table, console)
 
 
 def print_scores(scores: Scores, title: str, console: Console) -> None:
     """The scores of a finished model on some documents."""
     console.print(_panel(title, _result(scores)))
-    _print_table(label_table(scores), console)
+    print_table(label_table(scores), console)
     for table in confusion_tables([Column("", (scores,))]):
-        _print_table(table, console)
+        print_table(table, console)
 
 
 def notes(comparison: Json) -> list[str]:
@@ -124,7 +124,8 @@ def _escape(text: str) -> str:
     return MARKUP.sub(r"\\\1", printable(text)).replace("www.", "www\\.")
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table in Markdown, without its title and its note."""
     rule = ("---", *("---:" for _ in table.columns[1:]))
     body: Iterator[Row] = (tuple(map(_escape, row)) for row in table.rows if row)
     cells: Iterable[Row] = (tuple(_escape(name.replace("\n", " ")) for name in table.columns), rule, *body)
@@ -140,7 +141,8 @@ def _panel(title: str, lines: Sequence[str]) -> RenderableType:
     return Panel(body, title=Text(printable(title), style="bold"), title_align="left", box=box.ROUNDED, padding=(0, 2))
 
 
-def _print_table(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
+    """A table on a terminal, after a blank line: title, rows, note."""
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
