@@ -95,6 +95,7 @@ BARS: tuple[Bar, ...] = (
     Bar("W1", "torch / Trainer as reported", "rate", "duygu-torch", ("trainer-report",), "at least", 3.0, "x"),
     Bar("W1", "torch / Trainer at its best", "rate", "duygu-torch", ("trainer-best",), "at least", 1.25, "x"),
     Bar("W1", "JAX / faster of Flax, KerasHub", "rate", "duygu-jax", ("flax", "kerashub-jax"), "at least", 1.8, "x"),
+    Bar("W1", "the same, JAX in fp32", "rate", "duygu-jax-fp32", ("flax", "kerashub-jax"), "at least", 1.8, "x"),
     Bar("W1", "JAX compile a shape, cold", "compile_per_shape", "duygu-jax", (), "under", 4.0, "s", "first"),
     Bar("W1", "JAX compile a shape, warm", "compile_per_shape", "duygu-jax", (), "under", 1.0, "s", "later"),
     Bar("W1", "torch real / computed tokens", "real_share", "duygu-torch", (), "at least", 0.93),
@@ -103,6 +104,7 @@ BARS: tuple[Bar, ...] = (
     Bar("W1", "JAX memory / Flax", "peak", "duygu-jax", ("flax",), "under", 0.8, "x"),
     Bar("W2", "torch / pipeline at its best", "rate", "duygu-torch", ("pipeline-best",), "at least", 1.05, "x"),
     Bar("W2", "JAX / pipeline sorted, fp32", "rate", "duygu-jax", ("pipeline-sorted",), "at least", 1.2, "x"),
+    Bar("W2", "the same, JAX in fp32", "rate", "duygu-jax-fp32", ("pipeline-sorted",), "at least", 1.2, "x"),
     Bar("W4", "duygu / faster of tokenizers", "rate", "duygu", ("tokenizers", "tokenizers-fast"), "at least", 0.9, "x"),
 )
 

@@ -20,7 +20,7 @@ from duygu.scale.workloads import Part
 from duygu.training.machine import cores, processor
 
 REFERENCES = (  # whose fp32 probabilities the others are held against: the first that was measured on all texts
-    "pipeline-sorted", "duygu-torch-fp32", "duygu-jax", "onnxruntime-fp32", "openvino-fp32",
+    "pipeline-sorted", "duygu-torch-fp32", "duygu-jax-fp32", "onnxruntime-fp32", "openvino-fp32",
 )  # fmt: skip
 OURS = ("duygu-torch", "duygu-jax", "duygu")  # whose lead over the others the tables show
 

@@ -111,7 +111,7 @@ def score(job: Job, prepare: Callable[[Job], Predictor], packages: Sequence[str]
     setup = time.perf_counter() - job.began
     share = job.options.get("share", 1.0)  # of the texts, for tools so slow that a part tells enough
     texts: list[str] = job.input["texts"][: max(1, round(share * len(job.input["texts"])))]
-    warm = texts if job.options.get("compiles") else texts[: job.input["warm"]]
+    warm = texts[: job.input["warm"]]
     first = _seconds(lambda: predict(texts[:1]))[0]
     predict(warm)
     seconds, probabilities = _seconds(lambda: predict(texts))
