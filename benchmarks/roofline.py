@@ -1,11 +1,10 @@
 """How near the engines come to what the processor can multiply: operations, bytes, and the share of the matrix rate.
 
-    python benchmarks/roofline.py bench.json
+    python benchmarks/roofline.py bench.json --model /tmp/bert-base
 
-Measures the rate of the three products of a linear layer (forward, and both gradients) at BERTurk's sizes, each framework
-in a process of its own, then divides the operations of a document of workloads W1 and W2 by it. The operations that are
-counted are those that the mathematics needs: linear layers over real tokens (the last layer only for first tokens where
-only they are read) and attention within each document. What a peer computes on padding counts as its loss.
+Measures the rate of the three products of a linear layer (forward, and both gradients) at BERTurk's sizes, each
+framework in a process of its own, then holds what the engines reach in workload W1 against it. Counted is what the
+mathematics needs (`duygu.scale.operations`), attention at the mean length. Padding and everything else is loss.
 """
 
 from __future__ import annotations
@@ -16,15 +15,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from duygu.models.folder import open_classifier
+from duygu.models.spec import ModelSpec
+from duygu.scale.operations import operations
+
 ROWS, SIZES = 2560, ((768, 2304), (768, 768), (768, 3072), (3072, 768))  # tokens of a step; inputs and outputs
-HIDDEN, LAYERS, WIDE = 768, 12, 3072
-PARAMETERS = 110e6  # of which every update reads and writes weight, gradient and two moments
+ENGINES = {"duygu-torch": "torch", "duygu-torch-fp32": "torch", "duygu-jax": "jax", "duygu-jax-fp32": "jax"}
 
 
-def best_seconds(product: Callable[[], None]) -> float:
+def best_seconds(product: Callable[[], object]) -> float:
     product()
     found: list[float] = []
     for _ in range(12):
@@ -34,20 +37,20 @@ def best_seconds(product: Callable[[], None]) -> float:
     return sorted(found)[len(found) // 2]
 
 
-def torch_products(precision: str, threads: int) -> list[tuple[float, Callable[[], None]]]:
+def torch_products(precision: str, threads: int) -> list[tuple[float, Callable[[], object]]]:
     import torch
 
     torch.set_num_threads(threads)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    products: list[tuple[float, Callable[[], None]]] = []
+    products: list[tuple[float, Callable[[], object]]] = []
     for inputs, outputs in SIZES:
         x, w, g = (torch.randn(a, b).to(dtype) for a, b in ((ROWS, inputs), (outputs, inputs), (ROWS, outputs)))
         for a, b in ((x, w.T), (g, w), (g.T, x)):
-            products.append((2.0 * ROWS * inputs * outputs, lambda a=a, b=b: [torch.mm(a, b)] and None))
+            products.append((2.0 * ROWS * inputs * outputs, partial(torch.mm, a, b)))
     return products
 
 
-def jax_products(precision: str, threads: int) -> list[tuple[float, Callable[[], None]]]:
+def jax_products(precision: str, threads: int) -> list[tuple[float, Callable[[], object]]]:
     from duygu.engines import open_engine
 
     open_engine("jax", threads)
@@ -58,7 +61,7 @@ def jax_products(precision: str, threads: int) -> list[tuple[float, Callable[[],
     from duygu.engines.jax.linear import product, transposed
 
     dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16}[precision]
-    products: list[tuple[float, Callable[[], None]]] = []
+    products: list[tuple[float, Callable[[], object]]] = []
     random = np.random.default_rng(0)
     for inputs, outputs in SIZES:
         sizes = (ROWS, inputs), (outputs, inputs), (ROWS, outputs)
@@ -70,9 +73,12 @@ def jax_products(precision: str, threads: int) -> list[tuple[float, Callable[[],
         )
         for function, a, b in kinds:
             compiled: Any = jax.jit(function).lower(a, b).compile()
-            run = lambda compiled=compiled, a=a, b=b: compiled(a, b).block_until_ready() and None  # noqa: E731
-            products.append((2.0 * ROWS * inputs * outputs, run))
+            products.append((2.0 * ROWS * inputs * outputs, partial(_finish, compiled, a, b)))
     return products
+
+
+def _finish(compiled: Any, a: Any, b: Any) -> None:
+    compiled(a, b).block_until_ready()
 
 
 def rate(engine: str, precision: str, threads: int) -> float:
@@ -80,16 +86,6 @@ def rate(engine: str, precision: str, threads: int) -> float:
     make = {"torch": torch_products, "jax": jax_products}[engine]
     timed = [(operations, best_seconds(run)) for operations, run in make(precision, threads)]
     return sum(operations for operations, _ in timed) / sum(seconds for _, seconds in timed)
-
-
-def operations(lengths: list[int], training: bool) -> float:
-    """Floating-point operations of these documents: twice the multiplications, three times that in training."""
-    tokens, documents = sum(lengths), len(lengths)
-    full = 4 * HIDDEN * HIDDEN + 2 * HIDDEN * WIDE  # multiplications of a token in a layer
-    last = 2 * HIDDEN * HIDDEN  # keys and values: all that the last layer computes for every token
-    linear = tokens * ((LAYERS - 1) * full + last) + documents * (full - last)
-    attention = (LAYERS - 1) * 2 * HIDDEN * sum(length * length for length in lengths) + 2 * HIDDEN * tokens
-    return 2.0 * (linear + attention) * (3 if training else 1)
 
 
 def measured_rates(threads: int) -> dict[tuple[str, str], float]:
@@ -104,6 +100,7 @@ def measured_rates(threads: int) -> dict[tuple[str, str], float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", type=Path, nargs="?", help="what duygu bench --out wrote")
+    parser.add_argument("--model", type=Path, help="the folder of the model that W1 trained, for its sizes")
     parser.add_argument("--rate", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
@@ -114,11 +111,24 @@ def main() -> None:
     for (engine, precision), found in rates.items():
         print(f"{engine:5} {precision}: {found / 1e9:4.0f} GFLOP/s in the products of a linear layer", flush=True)
     if given.bench is not None:
-        report(json.loads(given.bench.read_text(encoding="utf-8")), rates)
+        report(json.loads(given.bench.read_text(encoding="utf-8")), open_classifier(given.model).spec, rates)
 
 
-def report(bench: dict[str, Any], rates: dict[tuple[str, str], float]) -> None:
-    raise NotImplementedError
+def report(bench: dict[str, Any], spec: ModelSpec, rates: dict[tuple[str, str], float]) -> None:
+    """A line for each of duygu's contenders in W1: documents per second, and of the end that the processor sets."""
+    (part,) = [part for part in bench["parts"] if part["name"] == "W1"]
+    for contender in part["contenders"]:
+        engine = ENGINES.get(contender["name"])
+        if engine is None:
+            continue
+        answer = contender["rounds"][0]
+        documents, tokens = sum(answer["documents"]), sum(answer["tokens"])
+        each = operations(spec, [round(tokens / documents)] * documents, training=True) / documents
+        end, found = rates[engine, contender["precision"]] / each, contender["summary"]["documents_per_s"]["median"]
+        print(
+            f"{contender['title']}: {each / 1e9:.0f} GFLOP a document, at most {end:.2f} documents/s, "
+            f"measured {found:.2f}: {found / end:.0%} of the matrix rate"
+        )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ JOB = harness.read_job()  # limits threads, so it comes first
 from pathlib import Path
 
 import torch
+from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
@@ -35,7 +36,8 @@ def main() -> None:
     )
     fusions = optimised.get_fused_operator_statistics()
     optimised.save_model_to_file(str(fused))
-    quantize_dynamic(str(fused), str(int8), weight_type=QuantType.QInt8, per_channel=True)
+    settings = {"DefaultTensorType": TensorProto.FLOAT}  # of fused operators, whose types onnx cannot infer
+    quantize_dynamic(str(fused), str(int8), weight_type=QuantType.QInt8, per_channel=True, extra_options=settings)
     harness.answer(JOB, ("torch", "transformers", "onnx", "onnxruntime"), fusions=fusions)
 
 
