@@ -33,13 +33,12 @@ def test_linear_layers_of_torch_see_real_tokens_only() -> None:
 
     class Products(TorchDispatchMode):
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
-                a, b = args[-2], args[-1]
-                rows[a.shape[0], b.shape[1]] += 1
+            if function is torch.ops.aten.addmm.default:  # forward; what autograd calls has no bias
+                rows[args[1].shape[0], args[2].shape[1]] += 1
             return function(*args, **(kwargs or {}))
 
     with Products():
-        engine.logits(state, batch)
+        list(engine.gradients(state, batch, None))
     tokens, width = sum(map(len, ids)), case.hidden
     assert rows[tokens, 3 * width] == case.layers - 1
     assert rows[tokens, 2 * width] == 1
@@ -90,10 +89,10 @@ def random_tensors() -> dict[str, np.ndarray]:
 def test_operations_and_memory_of_a_torch_step() -> None:
     """Twice the documents of each length: the same operations, and twice the memory, not more."""
     one, two = counted_step([40, 24, 16]), counted_step([40, 40, 24, 24, 16, 16])
-    assert two.operations <= one.operations * 1.02
+    assert two.operations <= one.operations * 1.05
     weights = sum(tensor.nbytes for tensor in random_tensors().values())
     assert two.bytes - one.bytes <= one.bytes * 1.02
-    assert one.operations <= 1100
+    assert one.operations <= 1600
     assert one.bytes <= 3 * weights + 80 * 620 * WIDE.hidden * 2
 
 

@@ -101,6 +101,7 @@ class JaxEngine:
             _compile(state, "add", None, total, total)
         for shape in evaluation:
             _compile(state, "logits", shape, _rounded(state), _arrays(_sample(shape)))
+        _keep_freed_memory()
 
     def step(self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey) -> tuple[State, StepResult]:
         loss, gradient = _accumulate(state, microbatches, key)
@@ -136,7 +137,6 @@ def open() -> JaxEngine:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    _keep_freed_memory()
     return JaxEngine()
 
 
@@ -292,7 +292,8 @@ def _moments(stacks: Stacks, tensors: Mapping[str, np.ndarray], masters: Tree) -
 
 def _keep_freed_memory() -> None:
     """Tell the C library to keep what XLA frees after every step: asking the system for it again, page by page, took up
-    to a tenth of a step. Only glibc knows these settings; elsewhere nothing happens."""
+    to a tenth of a step. After compiling, whose threads want heaps of their own. Only glibc knows these settings;
+    elsewhere nothing happens."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         for setting, value in ((-8, 1), (-4, 0), (-1, -1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD: malloc.h

@@ -17,7 +17,7 @@ def prepare(job: harness.Job) -> harness.Predictor:
     settings = {
         "PERFORMANCE_HINT": "LATENCY",  # one request at a time with all threads; batches are made here
         "INFERENCE_NUM_THREADS": job.threads,
-        "INFERENCE_PRECISION_HINT": {"bf16": "bf16", "fp32": "f32"}[job.options["precision"]],
+        "INFERENCE_PRECISION_HINT": "bf16" if job.options["precision"] == "bf16" else "f32",
     }
     compiled = core.compile_model(job.options["file"], "CPU", settings)
     request = compiled.create_infer_request()
