@@ -70,7 +70,7 @@ def _notes(part: Json) -> list[str]:
     if part["task"] == "train":
         return [leads, "Compile: all shapes, cache cold / warm. Real: share of the tokens computed that are real."]
     if part["task"] == "score":
-        against = "" if part["reference"] is None else f" from {part['reference']}'s in fp32"
+        against = "" if part["reference"] is None else f" from {part['reference']}'s"
         return [leads, f"Raw texts to probabilities; off by: largest difference of a probability{against}."]
     return ["Times: how many times as fast duygu is."]
 
