@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from duygu.training.plan import Batch, Shape, assemble
 
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
+COMPILERS = 2  # shapes at a time: one goes on while the other waits for Python or is in a pass that has one thread
 TIMINGS = 60  # of each product that tells; a third of a second
 
 Moments = Any  # optax's state of Adam: count, mu and nu, the last two trees like the masters
@@ -92,15 +94,15 @@ class JaxEngine:
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
         """Compile what a run of these shapes needs: a gradient and a prediction each, and one update."""
-        for shape in training:
-            _compile(state, "gradient", shape, state.masters, _arrays(_sample(shape)), _scalars(StepKey(0, 0)))
+        m, key, zero = state.masters, _scalars(StepKey(0, 0)), np.float32(0)
+        jobs: list[tuple[Any, ...]] = [("gradient", shape, m, _arrays(_sample(shape)), key) for shape in training]
         if training:
-            _compile(state, "update", None, state.masters, state.moments, state.masters, np.float32(0))
+            jobs.append(("update", None, m, state.moments, m, zero))
         if training and state.compute.recipe.microbatch:
-            total = (jnp.float32(0), state.masters)
-            _compile(state, "add", None, total, total)
-        for shape in evaluation:
-            _compile(state, "logits", shape, _rounded(state), _arrays(_sample(shape)))
+            jobs.append(("add", None, (zero, m), (zero, m)))
+        jobs += [("logits", shape, _rounded(state), _arrays(_sample(shape))) for shape in evaluation]
+        with ThreadPoolExecutor(COMPILERS) as pool:
+            list(pool.map(lambda job: _compile(state, *job), jobs))
         _keep_freed_memory()
 
     def step(self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey) -> tuple[State, StepResult]:
