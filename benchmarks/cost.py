@@ -37,12 +37,12 @@ TITLES = {
 }
 
 
-def measure(model: str, name: str, precision: str, repeats: int, threads: int) -> dict[str, dict[int, float]]:
-    """Median seconds of each case, by kind and size."""
-    engine = open_engine(name, threads)
-    opened = open_classifier(Path(model))
+def measure(given: argparse.Namespace) -> dict[str, dict[int, float]]:
+    """Median seconds of each case of one engine, by kind and size."""
+    engine = open_engine(given.engine, given.threads)
+    opened = open_classifier(Path(given.model))
     recipe = Recipe()
-    state = engine.start(opened.spec, opened.tensors, recipe, Placement(precision, threads))  # pyright: ignore[reportArgumentType]
+    state = engine.start(opened.spec, opened.tensors, recipe, Placement(given.precision, given.threads))
     words = np.random.default_rng(0)
 
     def documents(lengths: list[int]) -> list[np.ndarray]:
@@ -60,14 +60,14 @@ def measure(model: str, name: str, precision: str, repeats: int, threads: int) -
         for part, shape in evaluation_batches(numbers, np.array(lengths, np.int32), engine.static_shapes):
             engine.logits(state, assemble([ids[n] for n in part], part, part % 2, shape))
 
-    mixed = [32 + (n * 7919) % 225 for n in range(max(NUMBERS))]
+    mixed = [32 + (n * 7919) % 225 for n in range(max(given.numbers))]
     cases: dict[tuple[str, int], Callable[[], None]] = {}
-    for length in LENGTHS:
+    for length in given.lengths:
         cases["training", length] = lambda length=length: train(length)
         cases["scoring", length] = lambda length=length: score([length] * DOCUMENTS)
-    for number in NUMBERS:
+    for number in given.numbers:
         cases["documents", number] = lambda number=number: score(mixed[:number])
-    return timed(cases, repeats)
+    return timed(cases, given.repeats)
 
 
 def timed(cases: dict[tuple[str, int], Callable[[], None]], repeats: int) -> dict[str, dict[int, float]]:
@@ -98,6 +98,7 @@ def fit(points: dict[int, float]) -> dict[str, float]:
 def plot(result: dict[str, Any], out: Path) -> None:
     import matplotlib.pyplot as plt
 
+    plt.rcParams["svg.fonttype"] = "none"  # text stays text
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
     colours = {"torch": "#d9480f", "jax": "#1864ab"}
     for axis, (kind, title) in zip(axes, TITLES.items(), strict=True):
@@ -123,10 +124,12 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--numbers", type=int, nargs="+", default=NUMBERS)
     parser.add_argument("--plot", type=Path, help="an .svg or .png to draw")
     given = parser.parse_args()
     if given.engine:
-        print(json.dumps(measure(given.model, given.engine, given.precision, given.repeats, given.threads)))
+        print(json.dumps(measure(given)))
         return
     result: dict[str, Any] = {"model": Path(given.model).name, "precision": given.precision, "engines": {}}
     for name in ("torch", "jax"):

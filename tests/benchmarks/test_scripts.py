@@ -1,0 +1,125 @@
+"""The benchmark scripts, run as a user runs them, on a small model and few texts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from duygu.data.corpus import read_corpus
+from duygu.data.demo import demo_corpus
+from duygu.data.tokens import TextTokenizer
+from duygu.models.folder import write_model
+from duygu.models.spec import ModelSpec, tensor_shapes
+from duygu.models.weights import initialise
+
+FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
+SIZES = (32, 64, 128, 256, 512)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished classifier with random weights that computes next to nothing."""
+    tokenizer = TextTokenizer.train(read_corpus(demo_corpus()).texts, 500)
+    spec = ModelSpec(
+        family="bert", vocabulary=tokenizer.vocabulary, positions=512, segments=2, layers=2, hidden=16, heads=2,
+        intermediate=32, activation="gelu", norm_eps=1e-12, dropout=0.1, attention_dropout=0.1,
+        classifier_dropout=0.1, initializer_range=0.02, pad_id=tokenizer.pad_id, labels=("negative", "positive"),
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "small"
+    tensors = ((name, initialise(name, shape, spec, 0)) for name, shape in tensor_shapes(spec).items())
+    write_model(folder, spec, tensors, tokenizer, 256, 0.75)
+    return folder
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300, check=False)
+
+
+def load(script: str) -> ModuleType:
+    """A script as a module, for its functions."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{script}", FOLDER / f"{script}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_fit_is_the_line_of_numpy_and_tells_a_bend() -> None:
+    fit = load("cost").fit
+    straight = fit({size: 0.5 + 0.01 * size for size in SIZES})
+    assert straight["slope"] == pytest.approx(0.01)
+    assert straight["start"] == pytest.approx(0.5)
+    assert straight["r2"] == pytest.approx(1)
+    bent = {size: size**2 / 1e6 for size in SIZES}
+    assert fit(bent)["r2"] == pytest.approx(np.corrcoef(SIZES, list(bent.values()))[0, 1] ** 2)
+    assert fit(bent)["r2"] < 0.97
+
+
+def test_roofline_sets_the_measured_rate_against_the_mathematics(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from duygu.models.folder import open_classifier
+    from duygu.scale.operations import operations
+
+    spec = open_classifier(small).spec
+    answer = {"documents": [2, 2], "tokens": [20, 20]}
+    contender = {
+        "name": "duygu-torch", "title": "duygu torch", "precision": "bf16", "rounds": [answer],
+        "summary": {"documents_per_s": {"median": 30.0}},
+    }  # fmt: skip
+    each = operations(spec, [10] * 4, training=True) / 4
+    load("roofline").report(
+        {"parts": [{"name": "W1", "contenders": [contender]}]}, spec, {("torch", "bf16"): 40 * each}
+    )
+    assert "at most 40.00 documents/s, measured 30.00: 75% of the matrix rate" in capsys.readouterr().out
+
+
+def test_gpu_script_says_that_there_is_no_gpu(small: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = run("gpu.py", small, demo_corpus(), "--batches", "4", "--steps", "1")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "torch: no GPU here; --device cpu tries the script without one"
+
+
+@pytest.mark.slow
+def test_gpu_script_measures_both_engines_on_a_cpu(small: Path) -> None:
+    done = run(
+        "gpu.py", small, demo_corpus(), "--device", "cpu", "--batches", "4", "--steps", "3", "--documents", "20",
+        "--side", "256",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    torch, jax = json.loads(done.stdout)
+    assert (torch["engine"], jax["engine"]) == ("torch", "jax")
+    for row in (torch, jax):
+        assert 0 < row["share"] < 1
+        assert row["documents_per_s"] < row["tokens_per_s"] <= 256 * row["documents_per_s"]
+        assert row["peak_bytes"] > 50e6
+    assert jax["compile_s"] < jax["compile_cold_s"]  # the second process finds what the first compiled
+
+
+@pytest.mark.slow
+def test_cost_script_fits_lines_and_draws_them(small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the plot needs the extra bench")
+    sizes = ("--lengths", "16", "32", "48", "--numbers", "4", "8", "12")
+    plot = tmp_path / "new" / "cost.svg"
+    done = run("cost.py", small, "--repeats", "1", "--precision", "fp32", *sizes, "--plot", plot)
+    assert done.returncode == 0, done.stderr
+    engines = json.loads(done.stdout)["engines"]
+    for kinds in engines.values():
+        assert kinds.keys() == {"training", "scoring", "documents"}
+        assert all(min(found["seconds"].values()) > 0 for found in kinds.values())
+    drawn = " ".join(ElementTree.parse(plot).getroot().itertext())
+    assert "tokens in each document" in drawn
