@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hub_server import Hub, running_hub
 from safetensors.numpy import save_file
 from small_models import LABELS, SIZES, write_tokenizer
 
@@ -53,3 +54,33 @@ def checkpoint(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
         return folder, {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def no_other_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches of this test alone, and no hub but the one that a test starts."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "cache" / "assets"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "cache" / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A local hub that this process takes for the hub; pauses between attempts are left out."""
+    from huggingface_hub import close_session, constants
+
+    from duygu.models import download
+
+    with running_hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+        monkeypatch.setattr(download, "PAUSE_S", 0.01)
+        yield hub
+        close_session()

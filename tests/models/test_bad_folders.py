@@ -260,7 +260,7 @@ def test_bad_classifier_is_a_model_error(handmade, tmp_path, changes, culprit):
 @pytest.mark.parametrize(
     ("source", "hint"),
     [
-        ("dbmdz/bert-base-turkish-cased", "hf download"),
+        ("dbmdz/bert-base-turkish-cased", "unset HF_HUB_OFFLINE"),
         ("tinny", "tiny"),
         ("no/such/folder", "preset"),
         ("a" * 9999, "preset"),
