@@ -128,8 +128,8 @@ def _entries(vocabulary: object) -> list[str]:
     """The entries of a vocabulary: a table of ids, or a list of entries with their scores."""
     if isinstance(vocabulary, dict):
         return [str(entry) for entry in cast(Json, vocabulary)]
-    pairs = cast(list[Any], vocabulary) if isinstance(vocabulary, list) else []
-    return [str(pair[0]) for pair in pairs if isinstance(pair, list) and pair]
+    pairs = cast(list[list[object]], vocabulary) if isinstance(vocabulary, list) else []
+    return [str(pair[0]) for pair in pairs if type(pair) is list and pair]
 
 
 def _read_optional(path: Path) -> Json:

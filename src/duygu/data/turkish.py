@@ -16,7 +16,7 @@ SHARE = 0.03  # of the entries that are words or their parts; a vocabulary of ba
 ACCENTED = "çğöşü"
 LETTERS: list[Step] = [
     {"type": "Replace", "pattern": {"String": "İ"}, "content": "i"},
-    {"type": "Replace", "pattern": {"String": "i\u0307"}, "content": "i"},  # what str.lower() makes of İ
+    {"type": "Replace", "pattern": {"Regex": "i\u0307+"}, "content": "i"},  # what str.lower() makes of İ
     {"type": "Replace", "pattern": {"String": "I"}, "content": "ı"},
 ]
 _COMPOSED = {"NFD": "NFC", "NFKD": "NFKC"}
@@ -40,16 +40,16 @@ def with_turkish_letters(steps: Sequence[Step], entries: Sequence[str]) -> tuple
     changed = [*([] if ready or not lowers else LETTERS), *map(_accented, _without_stripping(steps))]
     said: list[str] = []
     if lowers and not ready:
-        said.append("the vocabulary is Turkish and without capitals: I is read as ı and İ as i")
+        said.append("an uncased Turkish model, as its normaliser and its vocabulary tell: I becomes ı and İ becomes i")
     if strips:
-        said.append("accents stay, though the tokenizer's files strip them: kâr is profit, kar is snow")
+        said.append("an uncased Turkish model: accents stay, though its files strip them (kâr is profit, kar is snow)")
     if changed != list(steps) and not any(letter in entry for entry in entries for letter in ACCENTED):
-        said.append(f"the vocabulary has no {', '.join(ACCENTED)}: words with them are unknown to this model")
+        said.append(f"the vocabulary has none of {', '.join(ACCENTED)}: words with them are unknown to this model")
     return changed, said
 
 
 def _lowers(step: Step) -> bool:
-    return step.get("type") == "Lowercase" or step.get("type") == "BertNormalizer" and bool(step.get("lowercase"))
+    return step.get("type") == "Lowercase" or (step.get("type") == "BertNormalizer" and bool(step.get("lowercase")))
 
 
 def _strips(step: Step) -> bool:
