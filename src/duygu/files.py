@@ -175,12 +175,16 @@ def locked(folder: Path) -> Generator[None]:
         yield
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raise `FolderError` when the disk beneath ``folder`` has fewer than ``needed`` bytes free."""
+def require_space(
+    folder: Path,
+    needed: int,
+    fix: str = "free some space or choose another --out",
+    error: type[UserError] = FolderError,
+) -> None:
+    """Raise ``error`` when the disk beneath ``folder`` has fewer than ``needed`` bytes free."""
     free = _free(folder)
     if free is not None and free < needed:
-        fix = "free some space or choose another --out"
-        raise FolderError(f"too little disk space: {needed:,} bytes are needed, {free:,} are free", str(folder), fix)
+        raise error(f"too little disk space: {needed:,} bytes are needed, {free:,} are free", str(folder), fix)
 
 
 class LineLog:

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import pickle
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +163,62 @@ def test_a_reader_that_dies_is_an_error(pickled, monkeypatch, tmp_path):
         numbers(pickled[0])
 
 
+def test_a_conversion_that_was_damaged_is_made_again(pickled, tmp_path):
+    folder, digest = pickled
+    assert numbers(folder) == digest
+    kept = find_model(folder, Heard()).weights
+    os.truncate(kept / "model.safetensors", 1000)
+    heard = Heard()
+    assert numbers(folder, heard) == digest
+    assert "converting it once" in heard.messages[0]
+    (kept / "model.safetensors").unlink()
+    assert numbers(folder) == digest
+
+
+def test_too_small_a_disk_is_refused_before_the_conversion(pickled, monkeypatch):
+    folder, _ = pickled
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3))
+    monkeypatch.setattr(sys, "executable", "/no/such/python")  # it is not started
+    with pytest.raises(ModelError) as caught:
+        numbers(folder)
+    size = (folder / "pytorch_model.bin").stat().st_size
+    assert f"{size:,} bytes are needed, 3 are free" in caught.value.problem
+    assert "HF_HOME" in caught.value.fix
+
+
+def test_a_disk_that_fills_up_is_not_blamed_on_the_pickle(pickled, tmp_path):
+    """The limit of file sizes stands for the disk; the converter inherits it."""
+    folder, digest = pickled
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
+    try:
+        with pytest.raises(ModelError) as caught:
+            numbers(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "the converted weights, about" in caught.value.problem
+    assert "cannot be written" in caught.value.problem
+    assert "HF_HOME" in caught.value.fix
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert numbers(folder) == digest
+
+
+@pytest.mark.parametrize("kind", ["missing", "a pipe", "a folder"])
+def test_a_shard_that_is_no_file_is_named(pickled, kind):
+    folder, _ = pickled
+    (folder / "pytorch_model.bin").unlink()
+    shard = folder / "pytorch_model-1.bin"
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {WORD: shard.name}}))
+    if kind == "a pipe":
+        os.mkfifo(shard)
+    elif kind == "a folder":
+        shard.mkdir()
+    with pytest.raises(ModelError) as caught:
+        numbers(folder)
+    assert caught.value.where == str(shard)
+
+
 def test_the_process_itself_never_imports_torch_and_nothing_comes_from_where_it_stands(pickled, tmp_path):
     folder, digest = pickled
     for name in ("torch.py", "json.py", "numpy.py", "safetensors.py", "duygu.py"):
@@ -216,6 +274,5 @@ def test_damaged_pickles_end_in_an_error_with_a_reason(tmp_path, damage):
     path.write_bytes({"cut": whole[:-1], "cut in half": whole[: len(whole) // 2]}.get(damage, damage))
     with pytest.raises((RuntimeError, EOFError, ValueError, IndexError, pickle.UnpicklingError)) as caught:
         read_numbers(path)
-    said = reason(caught.value)
-    assert said
-    assert "\n" not in said
+    assert reason(caught.value).startswith("it is damaged, or no file of torch.save (")
+    assert "\n" not in reason(caught.value)

@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from duygu.errors import ModelError
-from duygu.files import file_digest, make_folder, new_folder
+from duygu.files import delete_folder, file_digest, make_folder, new_folder, require_space
 from duygu.models.progress import Progress
+from duygu.models.weights import read_header, require_file
 
+WEIGHTS = "model.safetensors"
+NOT_WRITTEN = 3  # exit code of the converter where the pickle was fine and the disk was not
 SOUND = "choose a checkpoint that has model.safetensors"
 
 
@@ -26,9 +29,11 @@ def converted(files: Sequence[Path], progress: Progress) -> Path:
     from huggingface_hub import constants
     from huggingface_hub.utils import WeakFileLock
 
+    for path in files:
+        require_file(path)
     key = hashlib.sha256("".join(file_digest(path) for path in files).encode()).hexdigest()
     kept = Path(constants.HF_ASSETS_CACHE) / "duygu" / "safetensors" / key
-    if kept.exists():
+    if _is_sound(kept):
         return kept
     _require_torch(files)
     names = ", ".join(path.name for path in files)
@@ -38,9 +43,21 @@ def converted(files: Sequence[Path], progress: Progress) -> Path:
     )
     make_folder(kept.parent)
     with WeakFileLock(kept.with_name(f"{key}.lock")):
-        if not kept.exists():
+        if not _is_sound(kept):
             _convert(files, kept)
     return kept
+
+
+def _is_sound(kept: Path) -> bool:
+    """Whether the conversion is there and whole; what somebody damaged goes."""
+    if not kept.exists():
+        return False
+    try:
+        read_header(kept / WEIGHTS)
+    except ModelError:
+        delete_folder(kept)
+        return False
+    return True
 
 
 def _require_torch(files: Sequence[Path]) -> None:
@@ -50,11 +67,16 @@ def _require_torch(files: Sequence[Path]) -> None:
 
 
 def _convert(files: Sequence[Path], kept: Path) -> None:
+    from duygu.models.hub import MORE_ROOM
+
     size = sum(path.stat().st_size for path in files)
+    require_space(kept.parent, size, MORE_ROOM, ModelError)
     with new_folder(kept, size, manifest=False) as folder:
-        target = folder / "model.safetensors"
-        command = [sys.executable, "-P", "-m", "duygu.engines.torch.convert", *map(str, (target, *files))]
+        command = [sys.executable, "-P", "-m", "duygu.engines.torch.convert", *map(str, (folder / WEIGHTS, *files))]
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if child.returncode == NOT_WRITTEN:
+            problem = f"the converted weights, about {size:,} bytes, cannot be written: {_reason(child)}"
+            raise ModelError(problem, str(kept), MORE_ROOM)
         if child.returncode:
             raise ModelError(f"the pickle is refused: {_reason(child)}", str(files[0]), SOUND)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,8 +29,9 @@ from huggingface_hub.utils import (
 )
 
 from duygu.errors import FolderError, ModelError
-from duygu.files import write_text
+from duygu.files import require_space, write_text
 from duygu.models.hub import (
+    MORE_ROOM,
     HttpFault,
     Remote,
     RemoteFile,
@@ -98,13 +98,7 @@ def _is_cached(remote: Remote, file: RemoteFile) -> bool:
 
 def _require_room(remote: Remote, files: Sequence[RemoteFile]) -> None:
     here = sum(_size(_partial(_blob(remote, file))) for file in files)
-    needed = total_bytes(files) - here
-    place = next(folder for folder in repo_cache(remote.repo).absolute().parents if folder.exists())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        fix = "free some space, or set HF_HOME to a folder on a larger disk"
-        problem = f"too little disk space: {needed:,} bytes are needed, {free:,} are free"
-        raise ModelError(problem, constants.HF_HUB_CACHE, fix)
+    require_space(Path(constants.HF_HUB_CACHE), total_bytes(files) - here, MORE_ROOM, ModelError)
 
 
 def _fetch_blob(remote: Remote, file: RemoteFile, progress: Progress) -> None:

@@ -34,6 +34,7 @@ TIMEOUT_S = 30.0  # of one question to the hub
 BOT = "SFconvertbot"  # the hub's own converter, and the title of the pull requests that it opens
 BOT_TITLE = "Adding `safetensors` variant of this model"
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
+MORE_ROOM = "free some space, or set HF_HOME to a folder on a larger disk"
 HttpFault: type[Exception] = HTTPError  # what the library's HTTP client raises, whichever client that is
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -199,6 +200,6 @@ def _refused(name: str, error: HfHubHTTPError) -> ModelError:
 def _disk(name: str, error: OSError, needed: int) -> ModelError:
     where = constants.HF_HUB_CACHE
     if error.errno in _FULL:
-        fix = "free some space, or set HF_HOME to a folder on a larger disk; what has arrived is kept"
+        fix = f"{MORE_ROOM}; what has arrived is kept"
         return ModelError(f"the disk is full: {name} takes {needed:,} bytes", where, fix)
     return ModelError(f"{name} cannot be kept: {error}", where, "make that folder writable, or set HF_HOME to another")

@@ -116,12 +116,28 @@ def _local_folder(name: str) -> Path | None:
     try:
         path = Path(name).expanduser()
         if path.is_dir():
+            _require_inside(path)
             return path
         if path.exists():
             raise ModelError("a model is a folder, and this is a file", str(path), "give the folder around it")
     except (OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"the model folder cannot be reached: {error}", f"--model {name}", fix) from error
     return None
+
+
+def _require_inside(folder: Path) -> None:
+    """Refuse links that lead out of the folder: what they lead to would be copied into results.
+
+    In the hub's cache, files are links from ``snapshots/COMMIT`` to ``blobs``, and those are the model's own.
+    """
+    home = folder.resolve()
+    kept = home.parents[1] / "blobs" if home.parent.name == "snapshots" else home
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and path.suffix in (*RUN_FILES, ".bin"):
+            target = path.resolve()
+            if not (target.is_relative_to(home) or target.is_relative_to(kept)):
+                problem = f"{path.name} is a link out of the model folder, to {target}"
+                raise ModelError(problem, str(path), "put the file itself there, as cp -L does")
 
 
 def _source(name: str, folder: Path, revision: str | None, progress: Progress) -> Source:

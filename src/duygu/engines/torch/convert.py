@@ -13,21 +13,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 SOUND = (2, 10)  # of torch: before it, weights_only could be got round (CVE-2025-32434, CVE-2026-24747)
+REFUSED, NOT_WRITTEN = 2, 3  # exit codes: `duygu.models.conversion` tells them apart
 INFLATION = 4  # tensors may share their numbers, but not take much more room than the file
 
 
+class NotWritten(Exception):
+    """The numbers were read, and there is no room for them."""
+
+
 def convert(target: Path, sources: Sequence[Path]) -> None:
-    """Write the tensors of all sources under their own names. Raises ValueError, or whatever torch does."""
+    """Write the tensors of all sources, names unchanged. Raises `NotWritten`, ValueError, or whatever torch does."""
     version = tuple(int(number) for number in torch.__version__.split(".")[:2])
     if version < SOUND:
         raise ValueError(f"torch {torch.__version__} reads pickles unsafely: pip install 'torch>=2.10'")
     tensors: dict[str, torch.Tensor] = {}
     for source in sources:
         tensors |= read_numbers(source)
-    save_file(tensors, target, metadata={"format": "pt"})
+    try:
+        save_file(tensors, target, metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise NotWritten(str(error)) from error
 
 
 def read_numbers(source: Path) -> dict[str, torch.Tensor]:
@@ -52,7 +61,10 @@ def reason(error: Exception) -> str:
     code = re.search(r"GLOBAL (\S+)", text)
     if code:
         return f"it asks for the code {code[1]}, which no weights need"
-    return text.strip().partition("\n")[0] or type(error).__name__
+    first = text.strip().partition("\n")[0]
+    if isinstance(error, ValueError | NotWritten):
+        return first
+    return f"it is damaged, or no file of torch.save ({first[:100] or type(error).__name__})"
 
 
 if __name__ == "__main__":
@@ -60,4 +72,4 @@ if __name__ == "__main__":
         convert(Path(sys.argv[1]), [Path(word) for word in sys.argv[2:]])
     except Exception as error:
         print(reason(error))
-        sys.exit(2)
+        sys.exit(NOT_WRITTEN if isinstance(error, NotWritten) else REFUSED)
