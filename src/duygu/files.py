@@ -59,7 +59,9 @@ def read_json(path: Path, limit: int = READ_LIMIT, error: type[UserError] = Fold
     """The object in a JSON file; a ``schema`` newer than this version's is an error."""
     try:
         value = json.loads(read_text(path, limit, error), parse_constant=_refuse)
-    except (ValueError, RecursionError) as cause:
+    except RecursionError as cause:
+        raise error("not valid JSON: nested too deeply", str(path), "restore or regenerate the file") from cause
+    except ValueError as cause:
         raise error(f"not valid JSON: {cause}", str(path), "restore or regenerate the file") from cause
     if not isinstance(value, dict):
         raise error("not a JSON object", str(path), "restore or regenerate the file")

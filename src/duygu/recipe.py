@@ -69,7 +69,10 @@ class Recipe:
             settings = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"not valid TOML: {error}", where, "write one `name = value` a line") from error
-        return cls().changed(settings)
+        try:
+            return cls().changed(settings)
+        except RecipeError as error:
+            raise RecipeError(error.problem, f"{where}: {error.where}", error.fix) from error
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, str]:

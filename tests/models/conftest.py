@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hub_server import Hub, running_hub
-from safetensors.numpy import save_file
-from small_models import LABELS, SIZES, write_tokenizer
+from small_models import LABELS, SIZES, write_model_folder, write_tokenizer
 
-from duygu.models.spec import ModelSpec, read_spec, tensor_shapes
+from duygu.models.spec import ModelSpec, read_spec
 
 
 @pytest.fixture
@@ -22,17 +19,9 @@ def spec() -> ModelSpec:
 
 
 @pytest.fixture
-def handmade(tmp_path: Path, spec: ModelSpec) -> Path:
-    """A sound folder of an encoder without head: config.json, model.safetensors, vocab.txt."""
-    folder = tmp_path / "handmade"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **SIZES}), encoding="utf-8")
-    generator = np.random.default_rng(0)
-    names = [name for name in tensor_shapes(spec) if name.startswith("bert.")]
-    tensors = {name: generator.standard_normal(tensor_shapes(spec)[name], np.float32) for name in names}
-    save_file(tensors, folder / "model.safetensors")
-    write_tokenizer(folder)
-    return folder
+def handmade(tmp_path: Path) -> Path:
+    """A sound folder of an encoder without head."""
+    return write_model_folder(tmp_path / "handmade")
 
 
 @pytest.fixture

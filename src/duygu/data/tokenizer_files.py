@@ -9,7 +9,9 @@ executed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,6 +95,24 @@ def open_content(content: Json, cleaning: bool) -> Tokenizer:
     steps = [*(CLEANING if cleaning else []), *_own_steps(content.get("normalizer"))]
     normalizer = {"type": "Sequence", "normalizers": steps} if steps else None
     return Tokenizer.from_str(json.dumps({**content, "normalizer": normalizer, "truncation": None, "padding": None}))
+
+
+@contextmanager
+def without_panic_talk() -> Generator[None]:
+    """Keep off standard error what the library prints of itself when it panics; the exception says it in one line."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _own_steps(normalizer: object) -> list[Any]:

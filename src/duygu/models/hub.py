@@ -128,7 +128,7 @@ def repo_cache(repo: str) -> Path:
 
 def is_offline() -> bool:
     """Whether the user has switched the hub off (``HF_HUB_OFFLINE``)."""
-    return constants.is_offline_mode()
+    return constants.HF_HUB_OFFLINE
 
 
 def address(name: str = "") -> str:

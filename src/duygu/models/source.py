@@ -59,7 +59,7 @@ def find_model(source: str | Path, progress: Progress) -> Source:
     if hub_name(name):
         return _from_hub(name, progress)
     fix = f"give a folder, a model of the hub as owner/name, or a preset: {', '.join(PRESETS)}"
-    raise ModelError(f"there is no model folder {name!r}", f"--model {name}", fix)
+    raise ModelError(f"there is no model folder {name!r}", f"model {name}", fix)
 
 
 def hub_name(name: str) -> tuple[str, str] | None:
@@ -121,7 +121,8 @@ def _local_folder(name: str) -> Path | None:
         if path.exists():
             raise ModelError("a model is a folder, and this is a file", str(path), "give the folder around it")
     except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"the model folder cannot be reached: {error}", f"--model {name}", fix) from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"the model folder cannot be reached: {reason}", f"model {name[:200]}", fix) from error
     return None
 
 
