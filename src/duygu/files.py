@@ -263,6 +263,8 @@ def _folder_error(error: OSError, path: Path, needed: int) -> FolderError:
         free = _free(path.parent)
         room = f"{needed:,} bytes are needed" + ("" if free is None else f", {free:,} are free")
         return FolderError(f"the disk is full: {room}", str(path), "free some space, then run again with --resume")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return FolderError("a file lies where a folder is wanted", str(path), "choose another folder")
     what = f"cannot be written ({needed:,} bytes)" if needed else "cannot be used"
     return FolderError(f"{what}: {_reason(error)}", str(path), "check the folder's permissions and its disk")
 

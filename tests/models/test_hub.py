@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from duygu.errors import ModelError
 from duygu.models.folder import Model, open_model, weights_digest
 from duygu.models.hub import conversion_branch, look_up, repo_cache
 from duygu.models.source import ORIGIN, copy_model, find_model, hub_name, pinned
+from tests.failing_disk import DISK
 
 NAME = "owner/model"
 WEIGHTS = "model.safetensors"
@@ -446,8 +448,6 @@ def test_other_formats_are_named(hub, handmade):
 
 
 def test_too_small_a_disk_is_refused_before_the_first_byte(hub, handmade, monkeypatch):
-    import shutil
-
     hub.add(NAME, handmade)
     usage = shutil.disk_usage(handmade)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3))
@@ -471,6 +471,25 @@ def test_a_disk_that_fills_up_keeps_what_has_arrived(hub, handmade):
     fetched = hub.sent(WEIGHTS)
     assert numbers() == numbers(handmade)
     assert hub.sent(WEIGHTS) - fetched < (handmade / WEIGHTS).stat().st_size - 900_000
+
+
+def test_whichever_call_fails_the_next_download_is_whole(hub, handmade, tmp_path, monkeypatch):
+    hub.add(NAME, handmade)
+    expected, cache = numbers(handmade), tmp_path / "cache"
+    disk = DISK.watching(monkeypatch)
+    refusals: list[ModelError] = []
+    for n in range(1, 200):
+        try:
+            with disk.failing(cache, n):
+                opened()
+        except ModelError as error:
+            refusals.append(error)
+        assert numbers() == expected, disk.calls[n - 1 :][:1]
+        shutil.rmtree(cache)
+        if len(disk.calls) < n:
+            break
+    assert len(refusals) > 10
+    assert all("the disk is full" in error.problem and "HF_HOME" in error.fix for error in refusals)
 
 
 def test_a_copy_knows_where_it_came_from(hub, handmade, tmp_path):

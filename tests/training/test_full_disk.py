@@ -6,15 +6,12 @@ command with --resume ends where an undisturbed run ends, to the bit.
 
 from __future__ import annotations
 
-import errno
-import os
 import resource
 import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,57 +22,15 @@ from duygu.files import file_digest, read_lines, verify
 from duygu.recipe import Recipe
 from duygu.training.loop import Job, train
 from duygu.training.progress import Silent
+from tests.failing_disk import DISK, Disk
 from tests.models.small_models import write_model_folder
 
 RECIPE = Recipe(epochs=2, batch=4, length=16, lr=1e-3, precision="fp32", checkpoint_steps=2)
-WRITING = frozenset("wax+")
-
-
-class Disk:
-    """Counts what makes files and names durable below a folder, and refuses the ``fail_at``-th of it."""
-
-    def __init__(self) -> None:
-        self.root: Path | None = None
-        self.calls: list[str] = []
-        self.fail_at = 0
-        sys.addaudithook(self._audit)  # the only way to see files being opened; it cannot be taken off again
-
-    @contextmanager
-    def failing(self, root: Path, fail_at: int) -> Iterator[None]:
-        self.root, self.calls, self.fail_at = root, [], fail_at
-        try:
-            yield
-        finally:
-            self.root = None
-
-    def watched(self, name: str, call: Callable[..., object]) -> Callable[..., object]:
-        def watched(target: int | str | Path, *rest: object, **options: object) -> object:
-            if self.root:
-                path = Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else Path(target)
-                self._count(name, path)
-            return call(target, *rest, **options)
-
-        return watched
-
-    def _audit(self, event: str, arguments: tuple[object, ...]) -> None:
-        if self.root and event == "open" and WRITING & set(str(arguments[1] or "")):
-            self._count("open", Path(str(arguments[0])))
-
-    def _count(self, name: str, path: Path) -> None:
-        if self.root and path.is_relative_to(self.root):
-            self.calls.append(f"{name} {path.relative_to(self.root)}")
-            if len(self.calls) == self.fail_at:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-DISK = Disk()
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    for name in ("fsync", "replace", "rename", "mkdir"):
-        monkeypatch.setattr(os, name, DISK.watched(name, getattr(os, name)))
-    return DISK
+    return DISK.watching(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +89,8 @@ def campaign(disk: Disk, job: Job, undisturbed: Path, out: Path, prepare: Callab
             assert error is None
             assert_equal_ends(undisturbed, run)
             return n - 1
-        assert isinstance(error, FolderError), disk.calls[-1]
-        assert "the disk is full: " in error.problem, disk.calls[-1]
+        assert isinstance(error, FolderError), disk.calls[n - 1]
+        assert "the disk is full: " in error.problem, disk.calls[n - 1]
         assert "bytes are needed" in error.problem
         assert error.where
         assert "--resume" in error.fix
