@@ -59,7 +59,9 @@ def read_json(path: Path, limit: int = READ_LIMIT, error: type[UserError] = Fold
     """The object in a JSON file; a ``schema`` newer than this version's is an error."""
     try:
         value = json.loads(read_text(path, limit, error), parse_constant=_refuse)
-    except (ValueError, RecursionError) as cause:
+    except RecursionError as cause:
+        raise error("not valid JSON: nested too deeply", str(path), "restore or regenerate the file") from cause
+    except ValueError as cause:
         raise error(f"not valid JSON: {cause}", str(path), "restore or regenerate the file") from cause
     if not isinstance(value, dict):
         raise error("not a JSON object", str(path), "restore or regenerate the file")
@@ -175,12 +177,16 @@ def locked(folder: Path) -> Generator[None]:
         yield
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raise `FolderError` when the disk beneath ``folder`` has fewer than ``needed`` bytes free."""
+def require_space(
+    folder: Path,
+    needed: int,
+    fix: str = "free some space or choose another --out",
+    error: type[UserError] = FolderError,
+) -> None:
+    """Raise ``error`` when the disk beneath ``folder`` has fewer than ``needed`` bytes free."""
     free = _free(folder)
     if free is not None and free < needed:
-        fix = "free some space or choose another --out"
-        raise FolderError(f"too little disk space: {needed:,} bytes are needed, {free:,} are free", str(folder), fix)
+        raise error(f"too little disk space: {needed:,} bytes are needed, {free:,} are free", str(folder), fix)
 
 
 class LineLog:
@@ -257,6 +263,8 @@ def _folder_error(error: OSError, path: Path, needed: int) -> FolderError:
         free = _free(path.parent)
         room = f"{needed:,} bytes are needed" + ("" if free is None else f", {free:,} are free")
         return FolderError(f"the disk is full: {room}", str(path), "free some space, then run again with --resume")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return FolderError("a file lies where a folder is wanted", str(path), "choose another folder")
     what = f"cannot be written ({needed:,} bytes)" if needed else "cannot be used"
     return FolderError(f"{what}: {_reason(error)}", str(path), "check the folder's permissions and its disk")
 

@@ -69,7 +69,10 @@ class Recipe:
             settings = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"not valid TOML: {error}", where, "write one `name = value` a line") from error
-        return cls().changed(settings)
+        try:
+            return cls().changed(settings)
+        except RecipeError as error:
+            raise RecipeError(error.problem, f"{where}: {error.where}", error.fix) from error
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
@@ -110,12 +113,26 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 _FIELD_NAMES = tuple(field.name for field in fields(Recipe))
 _FIELD_TYPES = get_type_hints(Recipe)
+_ELSEWHERE = {  # what other trainers call these fields
+    "learning_rate": "lr",
+    "num_train_epochs": "epochs",
+    "batch_size": "batch",
+    "per_device_train_batch_size": "microbatch",
+    "max_length": "length",
+    "max_seq_length": "length",
+    "warmup_ratio": "warmup",
+    "max_grad_norm": "clip",
+    "adam_epsilon": "eps",
+    "bf16": "precision",
+    "fp16": "precision",
+    "save_steps": "checkpoint_steps",
+}
 
 
 def _parse(name: str, value: Any) -> Any:
     """``value`` as the type of field ``name``; text is converted, a number must already fit."""
     if name not in _FIELD_NAMES:
-        nearest = difflib.get_close_matches(name, _FIELD_NAMES, n=1, cutoff=0.0)[0]
+        nearest = _ELSEWHERE.get(name) or difflib.get_close_matches(name, _FIELD_NAMES, n=1, cutoff=0.0)[0]
         fix = f"did you mean {nearest}? fields: {', '.join(_FIELD_NAMES)}"
         raise RecipeError(f"unknown recipe field {name!r}", f"recipe field {name}", fix)
     kind = _FIELD_TYPES[name]

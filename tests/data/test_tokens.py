@@ -275,7 +275,7 @@ SOUND: dict[str, Any] = {
     ],
 )
 def test_broken_tokenizer_is_a_model_error_even_where_the_library_panics(
-    tmp_path: Path, broken: dict[str, Any]
+    tmp_path: Path, broken: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(SOUND), encoding="utf-8")
     assert rows(TextTokenizer.from_folder(tmp_path).encode(["a"], 4, 1.0)) == [[1]]
@@ -283,6 +283,7 @@ def test_broken_tokenizer_is_a_model_error_even_where_the_library_panics(
     with pytest.raises(ModelError) as caught:
         TextTokenizer.from_folder(tmp_path)
     assert caught.value.where == str(tmp_path / "tokenizer.json")
+    assert capfd.readouterr().err == ""  # no trace of the library's own
 
 
 def test_tokenizer_that_breaks_only_on_some_text_is_a_model_error(tmp_path: Path) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
-from small_models import LABELS, SIZES, write_tokenizer
+from hub_server import Hub, running_hub
+from small_models import LABELS, SIZES, write_model_folder, write_tokenizer
 
-from duygu.models.spec import ModelSpec, read_spec, tensor_shapes
+from duygu.models.spec import ModelSpec, read_spec
 
 
 @pytest.fixture
@@ -21,17 +19,9 @@ def spec() -> ModelSpec:
 
 
 @pytest.fixture
-def handmade(tmp_path: Path, spec: ModelSpec) -> Path:
-    """A sound folder of an encoder without head: config.json, model.safetensors, vocab.txt."""
-    folder = tmp_path / "handmade"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **SIZES}), encoding="utf-8")
-    generator = np.random.default_rng(0)
-    names = [name for name in tensor_shapes(spec) if name.startswith("bert.")]
-    tensors = {name: generator.standard_normal(tensor_shapes(spec)[name], np.float32) for name in names}
-    save_file(tensors, folder / "model.safetensors")
-    write_tokenizer(folder)
-    return folder
+def handmade(tmp_path: Path) -> Path:
+    """A sound folder of an encoder without head."""
+    return write_model_folder(tmp_path / "handmade")
 
 
 @pytest.fixture
@@ -53,3 +43,33 @@ def checkpoint(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
         return folder, {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def no_other_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches of this test alone, and no hub but the one that a test starts."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "cache" / "assets"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "cache" / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A local hub that this process takes for the hub; pauses between attempts are left out."""
+    from huggingface_hub import close_session, constants
+
+    from duygu.models import download
+
+    with running_hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+        monkeypatch.setattr(download, "PAUSE_S", 0.01)
+        yield hub
+        close_session()

@@ -195,14 +195,56 @@ def test_tensors_are_read_only_when_looked_up(handmade):
         model.tensors["bert.embeddings.word_embeddings.weight"]
 
 
-def test_links_into_a_cache_are_followed(handmade, tmp_path):
-    snapshot, blobs = tmp_path / "snapshots", tmp_path / "blobs"
-    snapshot.mkdir()
+def test_links_into_the_hubs_cache_are_followed(handmade, tmp_path):
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / ("0" * 40), tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
     blobs.mkdir()
     for number, path in enumerate(sorted(handmade.iterdir())):
         path.rename(blobs / str(number))
-        (snapshot / path.name).symlink_to(Path("..", "blobs", str(number)))
+        (snapshot / path.name).symlink_to(Path("..", "..", "blobs", str(number)))
     assert opened(snapshot).account.loaded
+    (tmp_path / "named").symlink_to(snapshot)
+    assert opened(tmp_path / "named").account.loaded
+
+
+def test_links_within_the_folder_are_followed(handmade):
+    (handmade / "model.safetensors").rename(handmade / "weights")
+    (handmade / "model.safetensors").symlink_to("weights")
+    assert opened(handmade).account.loaded
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"])
+def test_links_out_of_the_folder_are_refused(handmade, tmp_path, name):
+    """Whatever they lead to would end up in every result."""
+    (handmade / name).rename(tmp_path / name)
+    (handmade / name).symlink_to(Path("..", name))
+    with pytest.raises(ModelError, match=f"{name} is a link out of the model folder") as caught:
+        opened(handmade)
+    assert caught.value.where == str(handmade / name)
+    assert "cp -L" in caught.value.fix
+
+
+def test_a_link_to_itself_is_refused(handmade):
+    (handmade / "vocab.txt").unlink()
+    (handmade / "vocab.txt").symlink_to("vocab.txt")
+    with pytest.raises(ModelError):
+        opened(handmade)
+
+
+UNCASED = ("dbmdz/bert-base-turkish-uncased", "dbmdz/bert-base-turkish-128k-uncased", "bert-base-turkish-uncased/")
+OTHERS = ("dbmdz/bert-base-turkish-cased", "loodos/bert-base-turkish-uncased", "bert-base-uncased", "tiny")
+
+
+@pytest.mark.parametrize(("name", "warned"), [*((name, True) for name in UNCASED), *((name, False) for name in OTHERS)])
+def test_uncased_berturk_is_warned_of(handmade, name, warned):
+    (handmade / "config.json").write_text(json.dumps({"model_type": "bert", **SIZES, "_name_or_path": name}))
+    found = [text for text in opened(handmade).warnings if "pre-trained on had lost them" in text]
+    assert [text.partition(":")[0] for text in found] == [name] * warned
+
+
+def test_uncased_berturk_is_known_by_its_folder(handmade):
+    folder = handmade.rename(handmade.with_name("bert-base-turkish-uncased"))
+    assert any("dbmdz/bert-base-turkish-cased has no such fault" in text for text in opened(folder).warnings)
 
 
 def test_unknown_config_keys_and_closed_files_are_named(handmade):

@@ -2,19 +2,23 @@
 
 Old BERT checkpoints have only ``vocab.txt`` and a few switches in ``tokenizer_config.json``; the same content is made
 from those. Where both exist and a BERT tokenizer's switches contradict ``tokenizer.json``, the switches hold, as they
-do in transformers. Nothing found here is executed.
+do in transformers; a Turkish vocabulary that lower-cases goes before both (`duygu.data.turkish`). Nothing found here is
+executed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from tokenizers import Tokenizer
 
 from duygu.data.corpus import REMOVED, SPACES
+from duygu.data.turkish import with_turkish_letters
 from duygu.errors import ModelError
 from duygu.files import read_json, read_text
 
@@ -47,11 +51,11 @@ def read_content(folder: Path) -> tuple[Json, dict[str, str], list[str], str]:
         roles = {**_roles_within(content), **roles}
         warnings += _apply_switches(content, config)
         warnings += _frame(content, roles)
-        return content, roles, warnings, str(path)
+        return content, roles, warnings + _apply_letters(content), str(path)
     if vocabulary.exists():
         tokens = _read_vocabulary(vocabulary, {**BERT, **roles})
         content, roles, warnings = bert_content(tokens, config, roles)
-        return content, roles, warnings, str(vocabulary)
+        return content, roles, warnings + _apply_letters(content), str(vocabulary)
     problem = "the model has no tokenizer that can be read"
     raise ModelError(problem, str(folder), "give tokenizer.json, or vocab.txt with tokenizer_config.json")
 
@@ -88,13 +92,64 @@ def open_content(content: Json, cleaning: bool) -> Tokenizer:
 
     Whatever the library raises goes through.
     """
-    own = content.get("normalizer")
-    steps = cast(list[Json], own["normalizers"] if own and own.get("type") == "Sequence" else [own] if own else [])
-    if steps[: len(CLEANING)] == CLEANING:
-        steps = steps[len(CLEANING) :]
-    steps = [*CLEANING, *steps] if cleaning else steps
+    steps = [*(CLEANING if cleaning else []), *_own_steps(content.get("normalizer"))]
     normalizer = {"type": "Sequence", "normalizers": steps} if steps else None
     return Tokenizer.from_str(json.dumps({**content, "normalizer": normalizer, "truncation": None, "padding": None}))
+
+
+@contextmanager
+def without_panic_talk() -> Generator[None]:
+    """Keep off standard error what the library prints of itself when it panics; the exception says it in one line."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _own_steps(normalizer: object) -> list[Any]:
+    """The steps of a normaliser, one by one, without the cleaning that a saved one begins with."""
+    steps = _flat(normalizer)
+    return steps[len(CLEANING) :] if steps[: len(CLEANING)] == CLEANING else steps
+
+
+def _flat(normalizer: object) -> list[Any]:
+    """What is no sequence of steps is taken as one, for the library to refuse."""
+    waiting, steps = [normalizer], list[Any]()
+    while waiting:
+        step = waiting.pop()
+        inside = cast(Json, step).get("normalizers") if isinstance(step, dict) else None
+        if isinstance(inside, list):
+            waiting += reversed(cast(list[object], inside))
+        elif step is not None:
+            steps.append(step)
+    return steps
+
+
+def _apply_letters(content: Json) -> list[str]:
+    """Set the normaliser of a Turkish vocabulary, and say what that changes."""
+    steps = _own_steps(content.get("normalizer"))
+    if not all(isinstance(step, dict) for step in steps):
+        return []
+    steps, warnings = with_turkish_letters(steps, _entries(content["model"].get("vocab")))
+    content["normalizer"] = {"type": "Sequence", "normalizers": steps} if steps else None
+    return warnings
+
+
+def _entries(vocabulary: object) -> list[str]:
+    """The entries of a vocabulary: a table of ids, or a list of entries with their scores."""
+    if isinstance(vocabulary, dict):
+        return [str(entry) for entry in cast(Json, vocabulary)]
+    pairs = cast(list[list[object]], vocabulary) if isinstance(vocabulary, list) else []
+    return [str(pair[0]) for pair in pairs if type(pair) is list and pair]
 
 
 def _read_optional(path: Path) -> Json:

@@ -23,7 +23,7 @@ from tokenizers import Encoding, Tokenizer
 from tokenizers.trainers import WordPieceTrainer
 
 from duygu.data.corpus import clean, replace_surrogates
-from duygu.data.tokenizer_files import Json, bert_content, open_content, read_content
+from duygu.data.tokenizer_files import Json, bert_content, open_content, read_content, without_panic_talk
 from duygu.errors import ModelError
 from duygu.files import make_folder, write_text
 
@@ -60,7 +60,7 @@ class TextTokenizer:
         self.warnings = tuple(warnings)
         self.roles = dict(roles)
         self._where = where
-        with _library_errors(where):
+        with _library_errors(where), without_panic_talk():
             self._cleaning = open_content(content, cleaning=True)
             self._plain = open_content(content, cleaning=False)
             self._prefix, self._suffix = _special_ids(self._plain)

@@ -91,6 +91,6 @@ def _misfit(name: str, tensor: Stored, shape: tuple[int, ...]) -> str | None:
 
 def _unfit(faults: list[str], stored: Mapping[str, Stored], where: str) -> ModelError:
     size = sum(tensor.size for tensor in stored.values())
-    problem = f"{len(faults)} tensors do not fit config.json (the files hold {len(stored)}, {size:,} bytes):"
+    problem = f"tensors that do not fit config.json: {len(faults)} (the files hold {len(stored)}, {size:,} bytes)"
     lines = "".join(f"\n  {fault}" for fault in faults)
     return ModelError(problem + lines, where, "take config.json and all weight files from one and the same checkpoint")

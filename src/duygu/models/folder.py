@@ -1,4 +1,4 @@
-"""The model folder: resolve, check, read, start a head, write. It is data: nothing in it is executed or unpickled.
+"""The model folder: check, read, start a head, write. It is data: nothing in it is executed or unpickled.
 
 What is read: ``config.json`` by allow-list, safetensors files and the tokenizer's files. Everything is checked when a
 folder is opened; only the numbers themselves stay on disk until a tensor is looked up.
@@ -18,9 +18,11 @@ import numpy as np
 
 from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError
-from duygu.files import make_folder, read_json, sync_folder, write_bytes
+from duygu.files import make_folder, sync_folder, write_bytes
 from duygu.models.account import Account, is_expected, match_tensors
 from duygu.models.presets import PRESETS, ModelPreset
+from duygu.models.progress import Progress, Talk
+from duygu.models.source import FETCH_AGAIN, SAFETENSORS, Source, find_model, read_config, shard_places
 from duygu.models.spec import (
     FAMILIES,
     Family,
@@ -45,9 +47,15 @@ from duygu.models.weights import (
 __all__ = ["Account", "Model", "open_classifier", "open_model", "weights_digest", "write_model"]
 
 SCHEMA = 1  # of the "duygu" entry in config.json
-JSON_LIMIT = 16 << 20  # bytes
+TALK = Talk()
+CHOOSE = "choose a checkpoint that has model.safetensors"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".keras", ".msgpack", ".npz"})
 CODE = frozenset({".py", ".pyc", ".so", ".ipynb"})
+UNCASED = re.compile(r"^(?!loodos/)(.*/)?bert-base-turkish-(128k-)?uncased(@.*)?/?$")  # loodos' is another model
+UNCASED_FAULT = (  # https://github.com/dbmdz/berts/issues/35
+    "{}: its vocabulary has ç, ğ, ö, ş, ü and â, but the texts that it was pre-trained on had lost them, so these "
+    "entries have learnt nothing; dbmdz/bert-base-turkish-cased has no such fault"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,41 +71,55 @@ class Model:
     length: int | None  # tokens per document and share of the head, where duygu wrote the folder
     head_share: float | None
     warnings: tuple[str, ...]
+    revision: str | None = None  # "owner/name@commit" of a model that came from the hub
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
     """A folder's config and tensor headers."""
 
-    path: Path
+    source: Source
     config: dict[str, object]
     stored: dict[str, Stored]
+
+    @property
+    def path(self) -> Path:
+        return self.source.folder
 
     @property
     def where(self) -> str:
         return str(self.path / "config.json")
 
 
-def open_model(source: str | Path, labels: Sequence[str], seed: int, texts: Callable[[], Sequence[str]]) -> Model:
-    """A model to train: a preset by name, or a local Hugging Face folder; its head is new, drawn from ``seed``.
+def open_model(
+    source: str | Path,
+    labels: Sequence[str],
+    seed: int,
+    texts: Callable[[], Sequence[str]],
+    progress: Progress = TALK,
+) -> Model:
+    """A model to train: a preset, a local Hugging Face folder or a model of the hub; its head is drawn from ``seed``.
 
     ``texts`` gives the training texts; it is called only for a preset whose tokenizer is trained on them. A folder
     of a preset's name is reached as ``./tiny``. Raises `ModelError`.
     """
     if isinstance(source, str) and source in PRESETS:
         return _from_scratch(PRESETS[source], labels, seed, texts())
-    folder = _read_folder(source)
+    folder = _read_folder(find_model(source, progress))
     spec = read_spec(folder.config, labels, folder.where)
-    return _loaded(str(source), folder, spec, seed)
+    return _loaded(folder, spec, seed)
 
 
-def open_classifier(folder: str | Path) -> Model:
-    """A finished classifier: every tensor is in the folder and its labels are in ``id2label``. Raises `ModelError`."""
-    found = _read_folder(folder)
+def open_classifier(source: str | Path, progress: Progress = TALK) -> Model:
+    """A finished classifier, in a folder or on the hub: every tensor is there and ``id2label`` names its labels.
+
+    Raises `ModelError`.
+    """
+    found = _read_folder(find_model(source, progress))
     family = family_of(found.config, found.where)
     _require_classifier(found, family)
     spec = read_spec(found.config, read_labels(found.config, found.where), found.where)
-    return _loaded(str(folder), found, spec, seed=None)
+    return _loaded(found, spec, seed=None)
 
 
 def write_model(
@@ -131,7 +153,7 @@ def _from_scratch(preset: ModelPreset, labels: Sequence[str], seed: int, texts: 
     return Model(preset.name, spec, config, tensors, account, tokenizer, None, None, tokenizer.warnings)
 
 
-def _loaded(name: str, folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
+def _loaded(folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
     """The folder's model; without a seed nothing may be initialised."""
     family, shapes = FAMILIES[spec.family], tensor_shapes(spec)
     account, sources = match_tensors(folder.stored, family, shapes, seed is not None, str(folder.path))
@@ -146,7 +168,8 @@ def _loaded(name: str, folder: _Folder, spec: ModelSpec, seed: int | None) -> Mo
     length, head_share = _truncation(folder)
     warnings = (*_warnings(folder, family, account), *tokenizer.warnings)
     config = write_config(spec)
-    return Model(name, spec, config, LazyTensors(makers), account, tokenizer, length, head_share, warnings)
+    name, revision = folder.source.name, folder.source.revision
+    return Model(name, spec, config, LazyTensors(makers), account, tokenizer, length, head_share, warnings, revision)
 
 
 def _require_classifier(folder: _Folder, family: Family) -> None:
@@ -179,8 +202,11 @@ def _truncation(folder: _Folder) -> tuple[int | None, float | None]:
 
 def _warnings(folder: _Folder, family: Family, account: Account) -> tuple[str, ...]:
     """What the user should know: files left alone, config keys and tensors not used, a head replaced."""
-    closed = sorted(path.name for path in folder.path.iterdir() if path.suffix.lower() in PICKLES | CODE)
+    source = folder.source
+    closed = [name for name in _closed_files(source.folder, PICKLES | CODE) if name not in source.converted]
     unknown = unknown_keys(folder.config)
+    names = (source.name, str(source.revision), str(folder.config.get("_name_or_path")))
+    uncased = [name for name in names if UNCASED.search(name)][:1]
     head = [name for name in account.ignored if name in family.head]
     odd = [name for name in account.ignored if name not in head and not is_expected(name, family)]
     messages = (
@@ -188,70 +214,42 @@ def _warnings(folder: _Folder, family: Family, account: Account) -> tuple[str, .
         (unknown, "config.json keys that are not known here and not used: {}"),
         (head, "the checkpoint's own classifier is replaced by a new one: {}"),
         (odd, "tensors that a classifier does not need are ignored: {}"),
+        (uncased, UNCASED_FAULT),
     )
     return tuple(text.format(", ".join(names)) for names, text in messages if names)
 
 
-def _read_folder(source: str | Path) -> _Folder:
-    path = _resolve(source)
-    if not (path / "config.json").exists():
-        fix = "give the folder that holds config.json, model.safetensors and the tokenizer's files"
-        raise ModelError("the folder has no config.json", str(path), fix)
-    config = read_json(path / "config.json", JSON_LIMIT, ModelError)
-    family_of(config, str(path / "config.json"))
-    return _Folder(path, config, _read_headers(path))
+def _closed_files(folder: Path, suffixes: frozenset[str]) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in suffixes)
 
 
-def _resolve(source: str | Path) -> Path:
-    """The local folder that ``source`` names."""
-    fix = f"give a folder, or a preset: {', '.join(PRESETS)}"
-    try:
-        path = Path(source).expanduser()
-        if path.is_dir():
-            return path
-        if path.exists():
-            raise ModelError("a model is a folder, and this is a file", str(path), "give the folder around it")
-    except (OSError, RuntimeError) as error:
-        raise ModelError(f"the model folder cannot be reached: {error}", f"--model {source}", fix) from error
-    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)):
-        fix = (
-            f"for a model of the Hugging Face hub: hf download {source} --local-dir FOLDER, then give FOLDER; or {fix}"
-        )
-    raise ModelError(f"there is no model folder {str(source)!r}", f"--model {source}", fix)
+def _read_folder(source: Source) -> _Folder:
+    config = read_config(source.folder)
+    return _Folder(source, config, _read_headers(source.weights))
 
 
 def _read_headers(folder: Path) -> dict[str, Stored]:
     """Every tensor of ``model.safetensors`` or of the shards that its index lists."""
-    if (folder / "model.safetensors").exists():
-        return read_header(folder / "model.safetensors")
-    index = folder / "model.safetensors.index.json"
+    whole, index = (folder / name for name in SAFETENSORS)
+    if whole.exists():
+        return read_header(whole)
     if index.exists():
         return _read_shards(folder, index)
-    names = sorted(path.name for path in folder.iterdir())
-    pickles = [name for name in names if Path(name).suffix.lower() in PICKLES]
-    fix = "choose a checkpoint that has model.safetensors"
-    if not pickles:
-        raise ModelError("the folder has no model.safetensors", str(folder), fix)
-    problem = f"the weights are only there as {', '.join(pickles)}, and opening a pickle can run any code in it"
-    fix += ", or convert it where you trust it: load it with transformers and call save_pretrained"
+    closed = _closed_files(folder, PICKLES)
+    if not closed:
+        raise ModelError("the folder has no model.safetensors", str(folder), CHOOSE)
+    problem = f"the weights are only there as {', '.join(closed)}, and opening such a file can run any code in it"
+    fix = f"{CHOOSE}, or convert it where you trust it: load it with transformers and call save_pretrained"
     raise ModelError(problem, str(folder), fix)
 
 
 def _read_shards(folder: Path, index: Path) -> dict[str, Stored]:
     """Every tensor, from exactly the shard that the index names for it."""
-    places = read_json(index, JSON_LIMIT, ModelError).get("weight_map")
-    fix = "fetch the index and all shards again from the model's source"
-    if not isinstance(places, dict) or not places:
-        raise ModelError("the index has no weight_map", str(index), fix)
-    weight_map = cast(dict[str, object], places)
-    for name in weight_map.values():
-        if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", name):
-            raise ModelError(f"the shard {name!r} is not a plain .safetensors file name", str(index), fix)
-    shards = sorted({cast(str, name) for name in weight_map.values()})
-    found = [stored for shard in shards for stored in read_header(folder / shard).values()]
+    places = shard_places(index)
+    found = [stored for shard in sorted(set(places.values())) for stored in read_header(folder / shard).values()]
     by_place = {(stored.name, stored.path.name): stored for stored in found}
-    wrong = {name for name, _ in by_place.keys() ^ weight_map.items()}
+    wrong = {name for name, _ in by_place.keys() ^ places.items()}
     if wrong:
         problem = f"the shards do not hold what the index says: {', '.join(sorted(wrong))}"
-        raise ModelError(problem, str(index), fix)
+        raise ModelError(problem, str(index), FETCH_AGAIN)
     return {name: stored for (name, _), stored in by_place.items()}

@@ -29,6 +29,7 @@ Weights = NDArray[np.float32]
 
 HEADER_BYTES = 8 * 2**20  # a header of 400 tensors takes 50 kB
 _STORED = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
+_POINTER = b"version https://git-lfs"  # what git keeps in place of a large file
 _DAMAGED = "fetch the file again: it was cut short, damaged or is not safetensors"
 
 
@@ -94,7 +95,12 @@ def read_header(path: Path) -> dict[str, Stored]:
     require_file(path)
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
+            start = file.read(len(_POINTER))
+            if start == _POINTER:
+                problem = "a git-lfs pointer lies there in place of the weights"
+                raise ModelError(problem, str(path), "run git lfs pull in the model folder, or give the hub's name")
+            file.seek(8)
+            length = int.from_bytes(start[:8], "little")
             if length > HEADER_BYTES:
                 problem = f"its header claims {length:,} bytes, more than {HEADER_BYTES:,}"
                 raise ModelError(problem, str(path), _DAMAGED)

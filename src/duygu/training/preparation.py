@@ -7,7 +7,7 @@ this machine would choose.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from duygu.engines import Engine, EngineName, Placement, open_engine
 from duygu.errors import RecipeError
 from duygu.files import require_space
 from duygu.models.folder import Model, open_model, weights_digest
+from duygu.models.source import pinned
 from duygu.recipe import Recipe
 from duygu.training.checkpoint import Checkpoint, Checkpoints, newest_checkpoint
 from duygu.training.machine import cores
@@ -36,7 +37,7 @@ class Job:
     """One run as it was asked for."""
 
     data: str
-    model: str  # a local Hugging Face folder or a model preset
+    model: str  # a local Hugging Face folder, a model of the hub or a model preset
     engine: EngineName
     recipe: Recipe
     out: Path
@@ -88,7 +89,7 @@ def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: 
     progress.phase(f"opening {job.engine}")
     engine, placement = _open_engine(job, record, progress)
     progress.phase("reading the model")
-    model = open_model(job.model, corpus.names, job.recipe.seed, lambda: [corpus.texts[n] for n in split.train])
+    model = _open_model(job, corpus, split, record, progress)
     _require_length(job.recipe, model)
     for warning in (*corpus.warnings, *split.warnings, *model.warnings):
         progress.message(f"note: {warning}")
@@ -119,6 +120,15 @@ def _open_engine(job: Job, record: Mapping[str, Any], progress: Progress) -> tup
     return engine, Placement(precision, threads, job.device)
 
 
+def _open_model(job: Job, corpus: Corpus, split: Split, record: Mapping[str, Any], progress: Progress) -> Model:
+    """The model as asked; a run that goes on takes the commit of the hub that it began with."""
+    source = pinned(job.model, record.get("model_revision"))
+    model = open_model(
+        source, corpus.names, job.recipe.seed, lambda: [corpus.texts[n] for n in split.train], progress
+    )  # fmt: skip
+    return replace(model, name=job.model)
+
+
 def _require_length(recipe: Recipe, model: Model) -> None:
     if recipe.length > model.spec.positions:
         problem = f"length = {recipe.length}, but the model has {model.spec.positions} positions"
@@ -136,7 +146,8 @@ def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
         folder.write_environment({**record, "resumed": [*resumed, entry]})
         return
     data = data_record(setup.corpus, setup.split, setup.encoded, tokens, setup.plan.real_share)
-    folder.begin(setup.job.recipe, data, {**here, "model": setup.model.name, "start_weights": weights})
+    model = {"model": setup.model.name, "model_revision": setup.model.revision, "start_weights": weights}
+    folder.begin(setup.job.recipe, data, {**here, **model})
 
 
 def start_tensors(setup: Setup) -> Mapping[str, np.ndarray]:

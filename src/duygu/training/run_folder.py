@@ -105,12 +105,15 @@ class RunFolder:
         self._compare("environment.json", {"start_weights": weights})
 
     def clear(self) -> None:
-        """Delete the run, its name last, so that a killed deletion still leaves what is known as a run."""
+        """Delete the run: first what makes it finished, last what makes it a run. Stopped in between, it can go on."""
+        finished, *others = FILES
+        with on_disk(self.path):
+            (self.path / finished).unlink(missing_ok=True)
         for name in FOLDERS:
             if (self.path / name).exists():
                 delete_folder(self.path / name)
         with on_disk(self.path):
-            for name in FILES:
+            for name in others:
                 (self.path / name).unlink(missing_ok=True)
 
     def _compare(self, name: str, now: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,8 +21,11 @@ from duygu.engines import ENGINES, Engine, EngineName, Placement, State, open_en
 from duygu.errors import DataError, UserError
 from duygu.files import read_json
 from duygu.models.folder import Model, open_classifier
+from duygu.models.progress import Talk
+from duygu.models.source import hub_name
 from duygu.recipe import Recipe
 from duygu.training.plan import FloatArray, IntArray, evaluation_batches
+from duygu.training.progress import shown_progress
 from duygu.training.scoring import score
 from duygu.verdict.metrics import Scores, probabilities, scores
 
@@ -55,13 +59,14 @@ class Classifier:
         threads: int = 0,
         device: str = "auto",
     ) -> Classifier:
-        """Load a model folder, or the model of a run folder; without ``engine``, in the first that is installed.
+        """Load a model folder, the model of a run folder or one of the hub; without ``engine``, in the first installed.
 
         fp32 by default, so that predictions repeat. Raises `ModelError` for a folder that is not a finished
         classifier and `UserError` for an engine that is not there.
         """
         opened = open_engine(engine or default_engine(), threads)
-        model = open_classifier(model_folder(folder))
+        with shown_progress() if hub_name(str(folder)) else nullcontext(Talk()) as progress:
+            model = open_classifier(model_folder(folder), progress)
         defaults = Recipe()
         state = opened.start(model.spec, model.tensors, defaults, Placement(precision, threads, device))
         length = model.length or min(defaults.length, model.spec.positions)

@@ -8,8 +8,6 @@ timing. `compare` can be stopped at any moment and resumed; `compare_runs` only 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -38,7 +36,9 @@ from duygu.files import (
     write_text,
 )
 from duygu.models.presets import PRESETS
+from duygu.models.source import copy_model, find_model, hub_name
 from duygu.recipe import Recipe
+from duygu.training.progress import shown_progress
 from duygu.verdict.baselines import Baseline, baselines
 from duygu.verdict.report import markdown
 from duygu.verdict.runs import Pair, Run, check_twins, engine_pairs, engine_title, read_run
@@ -47,7 +47,6 @@ Say = Callable[[str], None]
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = "interrupted; --resume goes on from here"
 COLLAPSED = 3  # the exit code of a run that finished and failed its quality gate
-MODEL_FILES = (".json", ".txt", ".model", ".safetensors")  # what a model folder may need; code and pickles stay behind
 OWN_FILES = ("request.json", "split.json", "recipe.toml", "comparison.json", "report.md", "runs", "start")
 
 
@@ -259,22 +258,15 @@ def _common_start(request: CompareRequest) -> str:
 
     A preset is built from the seed and the training texts; that both engines began equal, their start digests tell.
     """
-    source, start = Path(request.model), request.out / "start"
-    if request.model in PRESETS or not source.is_dir():
+    start = request.out / "start"
+    if request.model in PRESETS or not (Path(request.model).is_dir() or hub_name(request.model)):
         return request.model
     if not start.exists():
+        with shown_progress() as progress:
+            source = find_model(request.model, progress)
         with new_folder(start, manifest=False) as folder:
-            for path in sorted(source.iterdir()):
-                if path.is_file() and path.suffix in MODEL_FILES:
-                    _link(path, folder / path.name)
+            copy_model(source, folder)
     return str(start)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 def _train_all(request: CompareRequest, recipe: Recipe, split: Split, model: str, say: Say) -> list[Path]:

@@ -1,0 +1,30 @@
+"""An engine whose framework is not installed is told with the command that installs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mistakes.model_mistakes import write_texts
+
+
+@pytest.mark.parametrize(("engine", "absent"), [("torch", "torch"), ("jax", "jax"), ("jax", "optax")])
+def test_a_missing_framework_is_told_with_the_pip_command(engine: str, absent: str, tmp_path: Path) -> None:
+    words = ["train", write_texts(tmp_path), "--engine", engine, "--model", "tiny", "--out", "run"]
+    program = f"""
+import sys
+sys.modules[{absent!r}] = None  # what an import finds where nothing is installed
+from duygu.cli import main
+sys.exit(main({words!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"the {engine} engine needs {absent}, which is not installed",
+        f"  where: --engine {engine}",
+        f"  fix:   pip install 'duygu[{engine}]'",
+    ]
