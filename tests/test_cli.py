@@ -22,12 +22,13 @@ from tests.test_layers import HEAVY, imported_by
 
 VERBS = ("bench", "compare", "demo", "evaluate", "parity", "predict", "train")
 SHARED = {"json", "help"}
+FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
     "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
-    "train": "engine model out recipe set seed split split-seed resume overwrite threads",
-    "compare": "model engines seeds out recipe set split split-seed resume overwrite threads",
-    "evaluate": "split engine precision threads",
-    "parity": "steps documents seed set threads",
+    "train": f"engine model out recipe set seed split split-seed resume overwrite threads {FORMAT}",
+    "compare": f"model engines seeds out recipe set split split-seed resume overwrite threads {FORMAT}",
+    "evaluate": f"split engine precision threads {FORMAT}",
+    "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",
     "demo": "out",
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from functools import reduce
+from dataclasses import fields
+from functools import reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from duygu.data.sources import DataFormat
 from duygu.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -22,6 +24,24 @@ Command = TypeVar("Command", bound=Callable[..., object])
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator; the help lists them in the order given."""
     return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def format_options(command: Callable[..., object]) -> Callable[..., object]:
+    """The options that say how DATA is laid out; the command gets them as one argument, ``format``."""
+
+    @wraps(command)
+    def collected(*arguments: Any, **options: Any) -> object:
+        given = {field.name: options.pop(field.name) for field in fields(DataFormat)}
+        return command(*arguments, format=DataFormat(**given), **options)
+
+    return together(
+        click.option("--text-column", metavar="NAME", help="Column of a table that holds the texts; else text."),
+        click.option("--label-column", metavar="NAME", help="Column that holds the labels; else label."),
+        click.option("--id-column", metavar="NAME", help="Column of the documents' ids; else rows are numbered."),
+        click.option("--date-column", metavar="NAME", help="Column of dates, such as 2024-01-31."),
+        click.option("--source-column", metavar="NAME", help="Column that says who published a text."),
+        click.option("--encoding", metavar="NAME", help="Encoding of every file; else each file's own is found."),
+    )(collected)
 
 
 def whole_numbers(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from duygu.data.corpus import Corpus, read_corpus
 from duygu.data.duplicates import duplicate_groups
+from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split, make_split, read_split
 from duygu.data.tokens import Encoded
 from duygu.engines import Engine, EngineName, Placement, open_engine
@@ -35,7 +36,7 @@ Batches = list[tuple[IntArray, Shape]]
 class Job:
     """One run as it was asked for."""
 
-    data: str
+    data: str  # a folder or a table
     model: str  # a local Hugging Face folder or a model preset
     engine: EngineName
     recipe: Recipe
@@ -47,6 +48,7 @@ class Job:
     resume: bool = False
     overwrite: bool = False
     fold: int | None = None
+    format: DataFormat = BY_DEFAULT  # how data is laid out
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Setup:
 
 def read_data(job: Job) -> tuple[Corpus, Split]:
     """The documents and which of them are for what."""
-    corpus = read_corpus(job.data)
+    corpus = read_corpus(job.data, **job.format.as_dict())
     groups = duplicate_groups(corpus.texts)
     if job.split is not None:
         return corpus, read_split(job.split, corpus.ids, corpus.labels, groups, job.split_seed)
@@ -135,7 +137,7 @@ def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
         entry = {"step": setup.checkpoint.mark.step, **here}
         folder.write_environment({**record, "resumed": [*resumed, entry]})
         return
-    data = data_record(setup.corpus, setup.split, setup.encoded, tokens, setup.plan.real_share)
+    data = data_record(setup.corpus, setup.split, setup.encoded, tokens, setup.plan.real_share, setup.job.format)
     folder.begin(setup.job.recipe, data, {**here, "model": setup.model.name, "start_weights": weights})
 
 

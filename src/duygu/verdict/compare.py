@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from duygu.data.corpus import Corpus, read_corpus
+from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split, duplicate_groups, make_split, read_split, write_split
 from duygu.engines import ENGINES, EngineName, Probe
 from duygu.errors import DuyguError, FolderError, Interrupted, UserError
@@ -66,6 +67,7 @@ class CompareRequest:
     threads: int = 0
     resume: bool = False
     overwrite: bool = False
+    format: DataFormat = BY_DEFAULT
 
     def __post_init__(self) -> None:
         for option, values in (("--engines", self.engines), ("--seeds", self.seeds)):
@@ -86,7 +88,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, object]:
     with locked(out):
         sweep(out)
         _claim(out, request)
-        corpus = read_corpus(request.data)
+        corpus = read_corpus(request.data, **request.format.as_dict())
         _keep_request(request, corpus)
         split = _common_split(request, corpus)
         for warning in (*corpus.warnings, *split.warnings):
@@ -320,7 +322,7 @@ def _train(request: CompareRequest, model: str, engine: str, seed: int, folder: 
         "--threads": request.threads,
         "--out": folder,
     }
-    command = [sys.executable, "-m", "duygu", "train", request.data, "--json"]
+    command = [sys.executable, "-m", "duygu", "train", request.data, "--json", *request.format.options()]
     command += [str(word) for option in options.items() for word in option]
     if folder.exists():
         command.append("--resume")
