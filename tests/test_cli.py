@@ -20,7 +20,7 @@ from duygu.errors import DataError, DuyguError, GateError, Interrupted
 from duygu.options import chosen_recipe, texts_to_predict
 from tests.test_layers import HEAVY, imported_by
 
-VERBS = ("bench", "compare", "demo", "evaluate", "parity", "predict", "train")
+VERBS = ("bench", "compare", "demo", "evaluate", "parity", "predict", "split", "train")
 SHARED = {"json", "help"}
 FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
@@ -30,6 +30,7 @@ OPTIONS = {
     "evaluate": f"split engine precision threads {FORMAT}",
     "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",
+    "split": f"out kind folds shares left-out seed overwrite {FORMAT}",
     "demo": "out",
 }
 Runs = dict[str, tuple[Path, dict[str, Any]]]

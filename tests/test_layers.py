@@ -25,6 +25,7 @@ FLOORS = {
     "duygu.recipe": 1,
     "duygu.data.duplicates": 2,
     "duygu.data.split": 2,
+    "duygu.data.split_kinds": 2,
     "duygu.training.plan": 2,
     "duygu.training.parameters": 2,
     "duygu.verdict.metrics": 2,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from duygu.data.sources import DataFormat
-from duygu.errors import DataError, RecipeError
+from duygu.errors import DataError, RecipeError, UserError
 
 if TYPE_CHECKING:
     from duygu.recipe import Recipe
@@ -50,6 +50,14 @@ def whole_numbers(context: click.Context, option: click.Parameter, text: str) ->
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 13,42") from error
+
+
+def decimals(context: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
+    """``"70,10,20"`` as numbers; nothing as none."""
+    try:
+        return tuple(float(number) for number in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UserError(f"{text!r} is not a list of numbers", option.opts[0], "as in 70,10,20") from error
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

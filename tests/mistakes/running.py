@@ -69,9 +69,10 @@ def outcome(mistake: Mistake) -> Outcome:
         words = mistake.make(folder)
         before = _tree(folder)
         out, err = io.StringIO(), io.StringIO()
-        with _plain_rights(), contextlib.chdir(folder):
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = cli.main(words)
+        with (
+            _plain_rights(), contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+        ):  # fmt: skip
+            code = cli.main(words)
         after = _tree(folder)
         for path in folder.rglob("*"):
             if path.is_dir() and not path.is_symlink():

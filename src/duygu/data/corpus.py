@@ -178,7 +178,7 @@ def _limit_marks(text: str) -> str:
 
 
 def _piled(text: str) -> bool:
-    """Whether some letter carries more marks than `clean` keeps; so many would reach one of the characters looked at."""
+    """Whether some letter carries more marks than `clean` keeps; so many would reach a character looked at."""
     looked_at = "" if text.isascii() else text[:: MARKS_LIMIT + 1]
     return any(map(unicodedata.combining, looked_at)) and bool(_piles().search(text))
 

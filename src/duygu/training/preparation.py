@@ -7,7 +7,7 @@ this machine would choose.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from duygu.training.checkpoint import Checkpoint, Checkpoints, newest_checkpoint
 from duygu.training.machine import cores
 from duygu.training.plan import IntArray, Plan, Shape, evaluation_batches, make_plan
 from duygu.training.progress import Progress
-from duygu.training.run_folder import RunFolder, data_record, environment_record, tokens_digest
+from duygu.training.run_folder import RunFolder, data_record, environment_record, recorded_format, tokens_digest
 
 Batches = list[tuple[IntArray, Shape]]
 
@@ -74,13 +74,18 @@ class Setup:
         return list(dict.fromkeys(shape for _, shape in self.validation + self.test))
 
 
+def as_begun(job: Job) -> Job:
+    """The job; one that goes on reads its data as it did before, unless it is told how."""
+    return replace(job, format=recorded_format(job.out, job.data, job.format)) if job.resume else job
+
+
 def read_data(job: Job) -> tuple[Corpus, Split]:
     """The documents and which of them are for what."""
     corpus = read_corpus(job.data, **job.format.as_dict())
     groups = duplicate_groups(corpus.texts)
     if job.split is not None:
-        return corpus, read_split(job.split, corpus.ids, corpus.labels, groups, job.split_seed)
-    return corpus, make_split(corpus.labels, groups, corpus.ids, job.split_seed)
+        return corpus, read_split(job.split, corpus.ids, corpus.labels, groups, job.split_seed, corpus.digest)
+    return corpus, make_split(corpus.labels, groups, corpus.ids, job.split_seed, where=corpus.root)
 
 
 def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: Progress) -> Setup:

@@ -13,15 +13,15 @@ import platform
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duygu.data.corpus import Corpus
-from duygu.data.sources import DataFormat
+from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split
 from duygu.data.tokens import Encoded
 from duygu.engines import Engine, Placement
@@ -170,6 +170,19 @@ def data_record(
         "split_seed": split.seed,
         "parts": {name: [corpus.ids[number] for number in numbers] for name, numbers in parts.items()},
     }
+
+
+def recorded_format(folder: Path, data: str, given: DataFormat = BY_DEFAULT) -> DataFormat:
+    """How ``data`` is laid out: as ``given``, else as the run in ``folder`` read it, if that is what it read."""
+    record = folder / "data.json"
+    if given != BY_DEFAULT or not record.is_file():
+        return given
+    was = read_json(record)
+    found, names = was.get("format"), {field.name for field in fields(DataFormat)}
+    if not isinstance(found, dict) or Path(str(was.get("root"))).absolute() != Path(data).absolute():
+        return given
+    words = cast(dict[str, object], found)
+    return DataFormat(**{name: str(value) for name, value in words.items() if name in names})
 
 
 def environment_record(engine: Engine, placement: Placement) -> dict[str, object]:

@@ -218,9 +218,9 @@ def _common_split(request: CompareRequest, corpus: Corpus) -> Split:
             raise FolderError("was begun with another split", str(kept), "drop --split, or add --overwrite")
         return split
     if request.split:
-        split = read_split(request.split, corpus.ids, corpus.labels, groups, request.split_seed)
+        split = read_split(request.split, corpus.ids, corpus.labels, groups, request.split_seed, corpus.digest)
     else:
-        split = make_split(corpus.labels, groups, corpus.ids, request.split_seed)
+        split = make_split(corpus.labels, groups, corpus.ids, request.split_seed, where=corpus.root)
     write_split(kept, split, corpus.ids, corpus.digest)
     return split
 
