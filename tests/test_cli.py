@@ -20,15 +20,17 @@ from duygu.errors import DataError, DuyguError, GateError, Interrupted
 from duygu.options import chosen_recipe, texts_to_predict
 from tests.test_layers import HEAVY, imported_by
 
-VERBS = ("bench", "compare", "demo", "evaluate", "parity", "predict", "train")
+VERBS = ("bench", "compare", "demo", "evaluate", "parity", "predict", "split", "train")
 SHARED = {"json", "help"}
+FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
     "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
-    "train": "engine model out recipe set seed split split-seed resume overwrite threads",
-    "compare": "model engines seeds out recipe set split split-seed resume overwrite threads",
-    "evaluate": "split engine precision threads",
-    "parity": "steps documents seed set threads",
+    "train": f"engine model out recipe set seed split split-seed resume overwrite threads {FORMAT}",
+    "compare": f"model engines seeds out recipe set split split-seed resume overwrite threads {FORMAT}",
+    "evaluate": f"split engine precision threads {FORMAT}",
+    "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",
+    "split": f"out kind folds shares left-out seed overwrite {FORMAT}",
     "demo": "out",
 }
 Runs = dict[str, tuple[Path, dict[str, Any]]]

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 FILES = sorted((SOURCE / "duygu").rglob("*.py"))
 LONGEST_FUNCTION = 60
 FRAMEWORKS = {"torch", "jax", "jaxlib", "optax", "transformers"}
-HEAVY = FRAMEWORKS | {"sklearn", "scipy", "numpy", "rich", "tokenizers", "safetensors", "huggingface_hub"}
+HEAVY = FRAMEWORKS | {"sklearn", "scipy", "numpy", "rich", "tokenizers", "safetensors", "huggingface_hub", "pyarrow"}
 PURE = {"numpy", "scipy", "sklearn"}
 
 # The longest prefix of a module's name gives its floor. A module imports from its own floor or from below.
@@ -25,6 +25,7 @@ FLOORS = {
     "duygu.recipe": 1,
     "duygu.data.duplicates": 2,
     "duygu.data.split": 2,
+    "duygu.data.split_kinds": 2,
     "duygu.training.plan": 2,
     "duygu.training.parameters": 2,
     "duygu.verdict.metrics": 2,

@@ -22,6 +22,7 @@ from duygu.verbs.evaluate import evaluate
 from duygu.verbs.output import say
 from duygu.verbs.parity import parity
 from duygu.verbs.predict import predict
+from duygu.verbs.split import split
 from duygu.verbs.train import train
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -33,7 +34,8 @@ TRACEBACK = "DUYGU_TRACEBACK"  # environment variable: show where an error came 
 def duygu() -> None:
     """Fine-tune a language model into a text classifier, in PyTorch and in JAX, and see what differs.
 
-    DATA is a folder with one sub-folder of .txt files per label. A model is a Hugging Face folder, or the preset tiny.
+    DATA is a folder with one sub-folder of .txt files per label, or a CSV, TSV, JSON lines or Parquet table. A model is
+    a Hugging Face folder, or the preset tiny.
 
     \b
     Example:
@@ -42,7 +44,7 @@ def duygu() -> None:
     """
 
 
-for verb in (bench, compare, demo, evaluate, parity, predict, train):
+for verb in (bench, compare, demo, evaluate, parity, predict, split, train):
     duygu.add_command(verb)
 
 

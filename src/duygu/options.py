@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from functools import reduce
+from dataclasses import fields
+from functools import reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from duygu.errors import DataError, RecipeError
+from duygu.data.sources import DataFormat
+from duygu.errors import DataError, RecipeError, UserError
 
 if TYPE_CHECKING:
     from duygu.recipe import Recipe
@@ -24,12 +26,38 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return lambda command: reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
+def format_options(command: Callable[..., object]) -> Callable[..., object]:
+    """The options that say how DATA is laid out; the command gets them as one argument, ``format``."""
+
+    @wraps(command)
+    def collected(*arguments: Any, **options: Any) -> object:
+        given = {field.name: options.pop(field.name) for field in fields(DataFormat)}
+        return command(*arguments, format=DataFormat(**given), **options)
+
+    return together(
+        click.option("--text-column", metavar="NAME", help="Column of a table that holds the texts; else text."),
+        click.option("--label-column", metavar="NAME", help="Column that holds the labels; else label."),
+        click.option("--id-column", metavar="NAME", help="Column of the documents' ids; else rows are numbered."),
+        click.option("--date-column", metavar="NAME", help="Column of dates, such as 2024-01-31."),
+        click.option("--source-column", metavar="NAME", help="Column that says who published a text."),
+        click.option("--encoding", metavar="NAME", help="Encoding of every file; else each file's own is found."),
+    )(collected)
+
+
 def whole_numbers(context: click.Context, option: click.Parameter, text: str) -> tuple[int, ...]:
     """``"13,42"`` as numbers."""
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 13,42") from error
+
+
+def decimals(context: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
+    """``"70,10,20"`` as numbers; nothing as none."""
+    try:
+        return tuple(float(number) for number in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UserError(f"{text!r} is not a list of numbers", option.opts[0], "as in 70,10,20") from error
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duygu.data.corpus import FILE_LIMIT, Corpus, clean, is_clean, read_corpus
+from duygu.data.corpus import Corpus, clean, is_clean, read_corpus
 from duygu.data.encoding import Undecodable, decode
+from duygu.data.sources import DOCUMENT_LIMIT
 from duygu.errors import DataError
 
 TURKISH = "Şirketin kârı ‘beklenenden’ yüksek, iğne ucu kadar düşüş yok; çöküş değil büyüme."
@@ -209,9 +210,10 @@ def test_links_within_the_folder_are_followed(folder: Path) -> None:
 
 def test_missing_file_and_empty_folders_are_refused(tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "absent").problem
-    write(tmp_path, "file.txt", "text")
-    assert "not a folder" in refused(tmp_path / "file.txt").problem
     assert "no labelled texts" in refused(tmp_path).problem
+    write(tmp_path, "file.txt", "text")
+    assert "neither a folder nor a table" in refused(tmp_path / "file.txt").problem
+    assert "1 .txt file(s) lie in the folder itself" in refused(tmp_path).problem
 
 
 def test_one_label_is_refused_and_a_small_one_left_to_the_split(folder: Path) -> None:
@@ -231,15 +233,15 @@ def test_undecodable_files_are_refused_by_name(folder: Path) -> None:
     write(folder, "up/bad.txt", b"\x00\x81\xff")
     write(folder, "up/worse.txt", b"ab\x81")
     error = refused(folder)
-    assert error.problem.startswith("2 file(s) cannot be read as text")
-    assert "up/bad.txt: binary data" in error.where
-    assert "up/worse.txt" in error.problem
+    assert error.problem.startswith("the file cannot be read as text: binary data")
+    assert error.where == f"{folder}/up/bad.txt:1"
+    assert "(1 other fault: up/worse.txt:1)" in error.problem
 
 
 def test_file_above_the_limit_is_refused_with_the_reason(folder: Path) -> None:
     with (folder / "up/huge.txt").open("wb") as file:
-        file.truncate(FILE_LIMIT + 1)
-    assert "larger than 32 MB" in refused(folder).where
+        file.truncate(DOCUMENT_LIMIT + 1)
+    assert "larger than 4 MB" in refused(folder).problem
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX file names are bytes")
@@ -247,7 +249,7 @@ def test_file_name_that_is_not_utf8_is_refused(folder: Path) -> None:
     path = os.fsencode(folder / "up") + b"/\xff.txt"
     with open(path, "wb") as file:  # noqa: PTH123  the name is bytes
         file.write(b"text")
-    assert "its name is not UTF-8" in refused(folder).where
+    assert "its name is not UTF-8" in refused(folder).problem
 
 
 def test_unreadable_file_is_refused(folder: Path) -> None:

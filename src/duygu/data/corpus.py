@@ -1,8 +1,8 @@
 """What there is to learn from: labelled texts, read once, cleaned once, in an order that never depends on the disk.
 
-A source yields `Document` objects and `build_corpus` does the rest, the same for every source. Today's source is a
-folder of ``.txt`` files with one sub-folder per label. `clean` is what every text goes through; the saved tokenizer's
-normaliser does the same (`duygu.data.tokens`), so a result behaves alike elsewhere.
+A source (`duygu.data.folders`, `duygu.data.tables`) yields `Document` objects and `build_corpus` does the rest, the
+same for every source. `clean` is what every text goes through; the saved tokenizer's normaliser does the same
+(`duygu.data.tokens`), so a result behaves alike elsewhere.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from duygu.data.encoding import Undecodable, decode, looks_turkish
+from duygu.data.encoding import codec, looks_turkish
+from duygu.data.folders import read_folder
+from duygu.data.sources import TOTAL_LIMIT, DataFormat, Document, option_name, some
+from duygu.data.tables import GIVE, read_table
 from duygu.errors import DataError
 
 IntArray = NDArray[np.int32]
 
-FILE_LIMIT = 32 * 2**20  # bytes of one file; a news item has thousands
-EMPTY_SHARE = 0.05  # of all files; more empty ones than this are a fault of the corpus, not of a file
-DOUBTFUL_SHARE = 0.05  # of the files read as Turkish; a few with odd signs mean nothing
+EMPTY_SHARE = 0.05  # of all documents; more empty ones than this are a fault of the corpus, not of a document
+DOUBTFUL_SHARE = 0.05  # of the documents read as Turkish; a few with odd signs mean nothing
+MARKS_LIMIT = 100  # combining marks on one letter; composing takes the square of their number
 
 # Python's and the tokenizers library's regular expressions read these two classes alike.
 REMOVED = (
@@ -43,58 +47,64 @@ _surrogate = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """One text as its source gave it: not yet cleaned."""
-
-    id: str
-    label: str
-    text: str
-    encoding: str
-
-
-@dataclass(frozen=True, slots=True)
 class Corpus:
     """N labelled texts in the order of their ids."""
 
     texts: tuple[str, ...]  # cleaned, never empty
     labels: IntArray  # (N,) indices into names
     names: tuple[str, ...]  # label names, sorted
-    ids: tuple[str, ...]  # path below the root with "/", such as "negative/a.txt"
-    encodings: tuple[tuple[str, int], ...]  # encoding and number of files, most frequent first
+    ids: tuple[str, ...]  # of a folder: path below it with "/", such as "negative/a.txt"
+    encodings: tuple[tuple[str, int], ...]  # encoding and number of documents, most frequent first
     warnings: tuple[str, ...]
     digest: str  # sha256 over ids, labels and cleaned texts, whatever they were read from
     root: str
+    dates: tuple[str | None, ...] = ()  # (N,) ISO 8601, None where unknown; () where all are
+    sources: tuple[str | None, ...] = ()  # (N,) who published it, None where unknown; () where all are
 
 
-def read_corpus(path: str | Path) -> Corpus:
-    """Read a folder of ``.txt`` files, one sub-folder per label; files may lie deeper below their label's folder.
+def read_corpus(
+    path: str | Path,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    date_column: str | None = None,
+    source_column: str | None = None,
+    encoding: str | None = None,
+) -> Corpus:
+    """Read a folder of ``.txt`` files, one sub-folder per label, or a CSV, TSV, JSON lines or Parquet table.
 
-    Raises `DataError` for a folder that is missing, holds no labels or only one, or holds files that cannot be read.
+    The options are the fields of `DataFormat`. Raises `DataError` for what is missing, for labels that are none or only
+    one, and for files and rows that cannot be read.
     """
-    root = Path(path)
-    if not root.exists():
-        raise DataError(
-            "there is no such folder", str(root), "give a folder with one sub-folder of .txt files per label"
-        )
-    if not root.is_dir():
-        raise DataError("this is a file, not a folder", str(root), "give the folder that holds the label folders")
-    warnings: list[str] = []
-    return build_corpus(list(_read_folder(root.resolve(), warnings)), str(root), warnings)
+    format = DataFormat(text_column, label_column, id_column, date_column, source_column, encoding)
+    root = os.fsencode(Path(path)).decode(errors="replace") if str(path) else ""  # for messages and records
+    if encoding is not None:
+        codec(encoding)
+    notes: list[str] = []
+    if _is_folder(path, root):
+        _require_no_columns(format, root)
+        documents = read_folder(Path(path), encoding, notes)
+    else:
+        documents = read_table(Path(path), root, format)
+    return build_corpus(_within_memory(documents, root), root, notes)
 
 
 def clean(text: str) -> str:
     """NFC; controls and zero-width characters removed; every run of white space one space. Idempotent.
 
-    A lone surrogate, which no file format can hold, becomes U+FFFD. White space at the ends is kept as one space.
+    A lone surrogate, which no file format can hold, becomes U+FFFD. White space at the ends is kept as one space. A
+    letter keeps its first `MARKS_LIMIT` combining marks, more than any script stacks.
     """
     if is_clean(text):
         return text
-    return unicodedata.normalize("NFC", _spaces.sub(" ", _removed.sub("", replace_surrogates(text))))
+    kept = _limit_marks(_spaces.sub(" ", _removed.sub("", replace_surrogates(text))))
+    return _limit_marks(unicodedata.normalize("NFC", kept))
 
 
 def is_clean(text: str) -> bool:
     """Whether `clean` surely leaves ``text`` as it is; a quick look that may rarely say no where it does."""
-    return text.isprintable() and "  " not in text and unicodedata.is_normalized("NFC", text)
+    return text.isprintable() and "  " not in text and not _piled(text) and unicodedata.is_normalized("NFC", text)
 
 
 def replace_surrogates(text: str) -> str:
@@ -102,59 +112,135 @@ def replace_surrogates(text: str) -> str:
     return _surrogate.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def build_corpus(documents: Sequence[Document], root: str, warnings: Sequence[str] = ()) -> Corpus:
-    """Clean, check, order and digest what a source gave; ``root`` names the source in errors."""
-    cleaned = sorted((document.id, document.label, clean(document.text).strip()) for document in documents)
-    notes = [*warnings, *_check_empty([id for id, _, text in cleaned if not text], len(cleaned), root)]
-    kept = [entry for entry in cleaned if entry[2]]
-    ids = tuple(id for id, _, _ in kept)
-    names = _label_names(Counter(label for _, label, _ in kept), root)
-    _check_repeated(ids, root)
+def build_corpus(documents: Iterable[Document], root: str, warnings: Sequence[str] = ()) -> Corpus:
+    """Clean, check, order and digest what a source gave; ``root`` names the source in errors.
+
+    ``warnings`` is read after ``documents`` ended, so that their source can add to it.
+    """
+    found = list(documents)
+    cleaned = [replace(document, text=clean(document.text).strip()) for document in found]
+    cleaned.sort(key=lambda document: (document.id, document.label, document.text))
+    empty = [document for document in cleaned if not document.text]
+    notes = [*warnings, *_check_empty(empty, len(cleaned), root)]
+    kept = [document for document in cleaned if document.text]
+    names = _label_names(Counter(document.label for document in kept), root)
+    _check_repeated(kept, root)
     numbers = {name: number for number, name in enumerate(names)}
-    encodings, doubts = _count_encodings(documents)
+    encodings, doubts = _count_encodings(found)
     return Corpus(
-        texts=tuple(text for _, _, text in kept),
-        labels=np.array([numbers[label] for _, label, _ in kept], np.int32),
+        texts=tuple(document.text for document in kept),
+        labels=np.array([numbers[document.label] for document in kept], np.int32),
         names=names,
-        ids=ids,
+        ids=tuple(document.id for document in kept),
         encodings=encodings,
         warnings=(*notes, *doubts),
-        digest=hashlib.sha256(json.dumps(kept, allow_nan=False).encode()).hexdigest(),
+        digest=_digest(kept),
         root=root,
+        dates=_known(document.date for document in kept),
+        sources=_known(document.source for document in kept),
     )
 
 
-def _check_empty(empty: Sequence[str], total: int, root: str) -> list[str]:
+def _is_folder(path: str | Path, root: str) -> bool:
+    """Whether it is a folder or a file; raises `DataError` for anything else."""
+    try:
+        mode = os.stat(path).st_mode if root else 0  # noqa: PTH116  Path("") would be the current folder
+    except FileNotFoundError as error:
+        raise DataError("there is no such folder or file", root, GIVE) from error
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise DataError(f"the path cannot be used: {reason}", root, "check the path and its permissions") from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise DataError("neither a folder nor a file" if root else "no path was given", root or "DATA", GIVE)
+    return stat.S_ISDIR(mode)
+
+
+def _require_no_columns(format: DataFormat, root: str) -> None:
+    given = [name for name in format.as_dict() if name.endswith("_column")]
+    if given:
+        options = " ".join(map(option_name, given))
+        raise DataError("a folder of files has no columns", f"{options} with {root}", f"leave {options} out")
+
+
+def _within_memory(documents: Iterable[Document], root: str) -> Iterator[Document]:
+    """The documents, as long as all of them together can be held."""
+    total = 0
+    for document in documents:
+        total += len(document.text)
+        if total > TOTAL_LIMIT:
+            fix = "give a part of it: all texts are held in memory"
+            raise DataError(f"the texts have more than {TOTAL_LIMIT:,} characters", document.place(root), fix)
+        yield document
+
+
+def _limit_marks(text: str) -> str:
+    return _piles().sub(lambda found: found[0][:MARKS_LIMIT], text) if _piled(text) else text
+
+
+def _piled(text: str) -> bool:
+    """Whether some letter carries more marks than `clean` keeps; so many would reach a character looked at."""
+    looked_at = "" if text.isascii() else text[:: MARKS_LIMIT + 1]
+    return any(map(unicodedata.combining, looked_at)) and bool(_piles().search(text))
+
+
+@cache
+def _piles() -> re.Pattern[str]:
+    """More than `MARKS_LIMIT` characters in a row that composing may reorder."""
+    marks = [code for code in range(0x300, 0x1F000) if unicodedata.combining(chr(code))]
+    starts = [code for code in marks if not unicodedata.combining(chr(code - 1))]
+    ends = [code for code in marks if not unicodedata.combining(chr(code + 1))]
+    ranges = "".join(f"\\U{start:08x}-\\U{end:08x}" for start, end in zip(starts, ends, strict=True))
+    return re.compile(f"[{ranges}]{{{MARKS_LIMIT},}}[{ranges}]")
+
+
+def _digest(documents: Sequence[Document]) -> str:
+    """SHA-256 of the JSON list of [id, label, text] of each document, made piece by piece."""
+    digest = hashlib.sha256(b"[")
+    for number, document in enumerate(documents):
+        entry = json.dumps([document.id, document.label, document.text])
+        digest.update(f"{', ' if number else ''}{entry}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _known(values: Iterable[str | None]) -> tuple[str | None, ...]:
+    known = tuple(values)
+    return known if any(value is not None for value in known) else ()
+
+
+def _check_empty(empty: Sequence[Document], total: int, root: str) -> list[str]:
     """A warning that names the empty documents; raises `DataError` where there are too many."""
     if not empty:
         return []
-    named = f"{len(empty)} of {total} documents are empty ({_some(empty)})"
+    named = f"{len(empty)} of {total} documents are empty ({some([document.id for document in empty])})"
     if len(empty) > EMPTY_SHARE * total:
         fix = f"remove them, or find out why they are empty (up to {EMPTY_SHARE:.0%} are skipped)"
-        raise DataError(named, root, fix)
+        raise DataError(named, empty[0].place(root), fix)
     return [f"{named} and were skipped"]
 
 
 def _label_names(counts: Counter[str], root: str) -> tuple[str, ...]:
     names = tuple(sorted(counts))
     if not names:
-        raise DataError(
-            "no labelled texts were found", root, "make one sub-folder per label and put .txt files into it"
-        )
+        raise DataError("no labelled texts were found", root, GIVE)
     if len(names) == 1:
         problem = f"all texts have the one label {names[0]!r}, so there is nothing to tell apart"
-        raise DataError(problem, root, "add a second label's texts")
-    alike = Counter(" ".join(name.split()).casefold() for name in names).most_common(1)[0]
+        raise DataError(problem, root, "add texts with a second label")
+    key = {name: " ".join(clean(name).split()).casefold() for name in names}
+    alike = Counter(key.values()).most_common(1)[0]
     if alike[1] > 1:
-        pair = [name for name in names if " ".join(name.split()).casefold() == alike[0]]
+        pair = [name for name in names if key[name] == alike[0]]
         raise DataError(f"the labels {pair} differ only in case or spaces", root, "give them one name")
     return names
 
 
-def _check_repeated(ids: Sequence[str], root: str) -> None:
-    repeated = [id for id, count in Counter(ids).items() if count > 1]
+def _check_repeated(documents: Sequence[Document], root: str) -> None:
+    counts = Counter(document.id for document in documents)
+    repeated = [id for id, count in counts.items() if count > 1]
     if repeated:
-        raise DataError(f"{len(repeated)} ids occur twice ({_some(repeated)})", root, "give every document its own id")
+        last = max((document for document in documents if document.id == repeated[0]), key=lambda found: found.line)
+        fix = "give every document an id of its own"
+        raise DataError(f"{len(repeated)} id(s) stand more than once ({some(repeated)})", last.place(root), fix)
 
 
 def _count_encodings(documents: Sequence[Document]) -> tuple[tuple[tuple[str, int], ...], list[str]]:
@@ -168,86 +254,8 @@ def _count_encodings(documents: Sequence[Document]) -> tuple[tuple[tuple[str, in
     legacy = [document for document in documents if document.encoding in ("cp1254", "ISO-8859-9")]
     doubtful = [document.id for document in legacy if not looks_turkish(document.text)]
     notes = [
-        f"{len(doubtful)} files are not UTF-8 and were read as Turkish (cp1254), but do not look it "
-        f"({_some(doubtful)}): if they have another encoding, convert them to UTF-8"
+        f"{len(doubtful)} documents are not UTF-8 and were read as Turkish (cp1254), but do not look it "
+        f"({some(doubtful)}): if they have another encoding, name it with --encoding or convert them to UTF-8"
     ]
     ordered = tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     return ordered, notes if len(doubtful) > DOUBTFUL_SHARE * len(legacy) else []
-
-
-def _read_folder(root: Path, warnings: list[str]) -> Iterator[Document]:
-    """Every ``.txt`` file below a label folder of ``root``; what is passed over is told in ``warnings``."""
-    skipped: Counter[str] = Counter()
-    faults: list[tuple[str, str]] = []
-    for path in _walk(root, skipped, faults):
-        relative = path.relative_to(root)
-        if len(relative.parts) == 1:
-            skipped["file(s) lie beside the label folders, so have no label,"] += 1
-            continue
-        try:
-            name = _checked_name(relative)
-            text, encoding = decode(_read_bytes(path))
-        except Undecodable as error:
-            faults.append((os.fsencode(relative).decode(errors="replace"), str(error)))
-        except OSError as error:
-            faults.append((str(relative), error.strerror or str(error)))
-        else:
-            yield Document(name, name.partition("/")[0], text, encoding)
-    if faults:
-        where = f"{root / faults[0][0]}: {faults[0][1]}"
-        others = f" (the others: {_some([name for name, _ in faults[1:]])})" if len(faults) > 1 else ""
-        fix = "convert such files to UTF-8, repair or remove them"
-        raise DataError(f"{len(faults)} file(s) cannot be read as text{others}", where, fix)
-    warnings.extend(f"{count} {what} and were left out" for what, count in sorted(skipped.items()))
-
-
-def _walk(root: Path, skipped: Counter[str], faults: list[tuple[str, str]]) -> Iterator[Path]:
-    """Regular ``.txt`` files inside ``root``, hidden names passed over; never follows a link out of it."""
-
-    def unreadable(error: OSError) -> None:
-        faults.append((os.path.relpath(error.filename, root), error.strerror or str(error)))
-
-    for folder, folders, files in os.walk(root, onerror=unreadable):
-        links = [name for name in folders if Path(folder, name).is_symlink()]
-        skipped["folder(s) are links"] += len(links)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
-        for name in sorted(name for name in files if not name.startswith(".")):
-            path = Path(folder, name)
-            if not name.lower().endswith(".txt"):
-                skipped["file(s) do not end in .txt"] += 1
-            elif _is_inside(path, root):
-                yield path
-            else:
-                skipped["file(s) are links out of the folder, broken links, pipes or devices"] += 1
-    for what in [what for what, count in skipped.items() if not count]:
-        del skipped[what]
-
-
-def _is_inside(path: Path, root: Path) -> bool:
-    """Whether ``path`` is a regular file of ``root``, itself or through a link."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode) and (not path.is_symlink() or path.resolve().is_relative_to(root))
-    except FileNotFoundError:
-        return not path.is_symlink()  # vanished since it was listed: reading it says so
-    except OSError:
-        return False
-
-
-def _read_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(FILE_LIMIT + 1)
-    if len(data) > FILE_LIMIT:
-        raise Undecodable(f"larger than {FILE_LIMIT // 2**20} MB, so hardly one document")
-    return data
-
-
-def _checked_name(relative: Path) -> str:
-    """The document's id: NFC, because some file systems decompose what they store."""
-    name = relative.as_posix()
-    if replace_surrogates(name) != name:
-        raise Undecodable("its name is not UTF-8")
-    return unicodedata.normalize("NFC", name)
-
-
-def _some(names: Sequence[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")

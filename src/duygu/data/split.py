@@ -22,13 +22,18 @@ from duygu.data.duplicates import EXACT_LIMIT, duplicate_groups
 from duygu.errors import DataError
 from duygu.files import read_json, write_json
 
-__all__ = ["Split", "duplicate_groups", "make_split", "read_split", "write_split"]
+__all__ = [
+    "PARTS", "SHARES", "Split", "allocate", "carve", "checked_split", "duplicate_groups", "make_split", "read_split",
+    "write_split",
+]  # fmt: skip
 
 IntArray = NDArray[np.int32]
 
 PARTS = ("train", "validation", "test")
 SHARES = (0.64, 0.16, 0.20)
 CARVED = (0.8, 0.2)  # of the training side, where a split names no validation part
+MORE = "give more texts with this label that are not copies"
+NUMBERED = "row-"  # how ids begin that are numbers of rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +48,66 @@ class Split:
     warnings: tuple[str, ...]
 
 
-def make_split(labels: IntArray, groups: IntArray, ids: Sequence[str], seed: int = 0) -> Split:
+def make_split(
+    labels: IntArray,
+    groups: IntArray,
+    ids: Sequence[str],
+    seed: int = 0,
+    shares: Sequence[float] = SHARES,
+    where: str = "the documents",
+) -> Split:
     """64 % train, 16 % validation, 20 % test of N documents with ``labels`` (N,) and copies in ``groups`` (N,).
 
-    Each label has these shares within one document, as far as whole groups allow. Raises `DataError` where a label
-    has too few groups to be in every part.
+    Each label has these ``shares`` within one document, as far as whole groups allow. Raises `DataError`, which names
+    ``where``, if a label has too few groups to be in every part.
     """
-    parts = _allocate(labels, groups, SHARES, seed)
-    indices = {name: np.flatnonzero(parts == number).astype(np.int32) for number, name in enumerate(PARTS)}
-    _check_labels(indices, labels, ids, "the documents", "give more texts with this label that are not copies")
-    return _split(indices, ids, seed, _inexact(ids))
+    parts = allocate(labels, groups, shares, seed)
+    indices = [np.flatnonzero(parts == number).astype(np.int32) for number in range(len(PARTS))]
+    return checked_split(*indices, labels, ids, seed, where, MORE)
 
 
-def write_split(path: str | Path, split: Split, ids: Sequence[str], corpus_digest: str) -> None:
-    """Save a split as the ids of its documents, with its digest, its seed and the digest of the corpus."""
+def checked_split(
+    train: IntArray,
+    validation: IntArray,
+    test: IntArray,
+    labels: IntArray,
+    ids: Sequence[str],
+    seed: int,
+    where: str,
+    fix: str,
+    warnings: Sequence[str] = (),
+) -> Split:
+    """A split of these documents; raises `DataError` where a label of the corpus lacks in a part."""
+    indices = {"train": train, "validation": validation, "test": test}
+    _check_labels(indices, labels, ids, where, fix)
+    return _split(indices, ids, seed, [*warnings, *_inexact(ids)])
+
+
+def write_split(
+    path: str | Path, split: Split, ids: Sequence[str], corpus_digest: str, how: Mapping[str, object] | None = None
+) -> None:
+    """Save a split as the ids of its documents, with its digest, its seed and the digest of the corpus.
+
+    ``how`` says how it was made, for whoever reads the file.
+    """
     names = {part: [ids[index] for index in getattr(split, part)] for part in PARTS}
-    write_json(Path(path), {"seed": split.seed, "digest": split.digest, "corpus": corpus_digest, **names})
+    head = {"seed": split.seed, "digest": split.digest, "corpus": corpus_digest, **(how or {})}
+    write_json(Path(path), {**head, **names})
 
 
-def read_split(path: str | Path, ids: Sequence[str], labels: IntArray, groups: IntArray, seed: int = 0) -> Split:
+def read_split(
+    path: str | Path,
+    ids: Sequence[str],
+    labels: IntArray,
+    groups: IntArray,
+    seed: int = 0,
+    corpus_digest: str | None = None,
+) -> Split:
     """A saved split, or any JSON object with lists ``train`` and ``test`` of ids or of file names that are unique.
 
     Without ``validation`` a fifth of the training side becomes it, drawn with ``seed``. Raises `DataError` for ids
-    that are unknown, ambiguous or in two places, and for a part that is empty or lacks a label.
+    that are unknown, ambiguous or in two places, and for a part that is empty or lacks a label. A split that was saved
+    for a corpus other than ``corpus_digest`` has a warning.
     """
     where = str(path)
     content = read_json(Path(path), error=DataError)
@@ -75,12 +117,14 @@ def read_split(path: str | Path, ids: Sequence[str], labels: IntArray, groups: I
     _check_disjoint(indices, ids, where)
     if "validation" not in indices:
         side = indices["train"]
-        carved = _allocate(labels[side], groups[side], CARVED, seed)
-        indices |= {"train": side[carved == 0], "validation": side[carved == 1]}
+        indices["train"], indices["validation"] = carve(side, labels, groups, seed)
     elif type(content.get("seed")) is int:
         seed = cast(int, content["seed"])
     _check_labels(indices, labels, ids, where, "move some of its documents there, or let duygu make the split")
-    split = _split(indices, ids, seed, [*_doubts(indices, groups), *_inexact(ids)])
+    doubts = [*_doubts(indices, groups), *_inexact(ids)]
+    if corpus_digest is not None and content.get("corpus", corpus_digest) not in ("", corpus_digest):
+        doubts.append(f"{where} was made for a corpus with other {_moved(ids)}")
+    split = _split(indices, ids, seed, doubts)
     if content.get("digest", split.digest) != split.digest:
         changed = f"{where} was changed after it was written: its digest does not fit its ids"
         return replace(split, warnings=(*split.warnings, changed))
@@ -93,7 +137,13 @@ def _split(indices: Mapping[str, IntArray], ids: Sequence[str], seed: int, warni
     return Split(indices["train"], indices["validation"], indices["test"], seed, digest, tuple(warnings))
 
 
-def _allocate(labels: IntArray, groups: IntArray, shares: Sequence[float], seed: int) -> IntArray:
+def carve(side: IntArray, labels: IntArray, groups: IntArray, seed: int) -> tuple[IntArray, IntArray]:
+    """The documents of a training side that train, and the fifth of them that validates."""
+    parts = allocate(labels[side], groups[side], CARVED, seed)
+    return side[parts == 0], side[parts == 1]
+
+
+def allocate(labels: IntArray, groups: IntArray, shares: Sequence[float], seed: int) -> IntArray:
     """(N,) number of each document's part, a group's documents together.
 
     Groups go, the largest first and else in seeded order, to the part that still wants most documents of their labels.
@@ -159,8 +209,10 @@ def _check_labels(indices: Mapping[str, IntArray], labels: IntArray, ids: Sequen
     for label in np.unique(labels):
         lacking = [part for part in PARTS if label not in labels[indices[part]]]
         if lacking:
-            example = ids[int(np.argmax(labels == label))]
-            problem = f"the {lacking[0]} part has no document with the label of {example}"
+            holders = np.flatnonzero(labels == label)
+            problem = (
+                f"the {lacking[0]} part has no document with the label of {ids[holders[0]]}, which has {len(holders)}"
+            )
             raise DataError(problem, where, fix)
 
 
@@ -179,6 +231,12 @@ def _doubts(indices: Mapping[str, IntArray], groups: IntArray) -> list[str]:
     ]
     left = len(groups) - sum(len(part) for part in indices.values())
     return [*doubts, f"{left} documents of the corpus are in no part of the split and are not used"] if left else doubts
+
+
+def _moved(ids: Sequence[str]) -> str:
+    if not ids[0].startswith(NUMBERED):
+        return "texts, labels or documents: those of the same ids are used"
+    return "rows, and rows are known by their numbers alone: give ids with --id-column and split again"
 
 
 def _inexact(ids: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from duygu.models.folder import write_model
 from duygu.training.checkpoint import Mark
 from duygu.training.machine import peak_memory
 from duygu.training.plan import Batch, FloatArray, IntArray, Step, assemble
-from duygu.training.preparation import Batches, Job, Setup, read_data, set_up, start_tensors
+from duygu.training.preparation import Batches, Job, Setup, as_begun, read_data, set_up, start_tensors
 from duygu.training.progress import Progress
 from duygu.training.run_folder import RunFolder, model_card, open_run, predictions_table
 from duygu.training.scoring import score
@@ -44,6 +44,7 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
     with caught_signals() as signals, open_run(job.out, job.resume, job.overwrite) as folder:
         folder.accept_recipe(job.recipe)
         progress.phase("reading the data")
+        job = as_begun(job)
         corpus, split = read_data(job)
         folder.accept_data(corpus, split)
         if folder.finished:

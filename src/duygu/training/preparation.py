@@ -15,6 +15,7 @@ import numpy as np
 
 from duygu.data.corpus import Corpus, read_corpus
 from duygu.data.duplicates import duplicate_groups
+from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split, make_split, read_split
 from duygu.data.tokens import Encoded
 from duygu.engines import Engine, EngineName, Placement, open_engine
@@ -27,7 +28,7 @@ from duygu.training.checkpoint import Checkpoint, Checkpoints, newest_checkpoint
 from duygu.training.machine import cores
 from duygu.training.plan import IntArray, Plan, Shape, evaluation_batches, make_plan
 from duygu.training.progress import Progress
-from duygu.training.run_folder import RunFolder, data_record, environment_record, tokens_digest
+from duygu.training.run_folder import RunFolder, data_record, environment_record, recorded_format, tokens_digest
 
 Batches = list[tuple[IntArray, Shape]]
 
@@ -36,7 +37,7 @@ Batches = list[tuple[IntArray, Shape]]
 class Job:
     """One run as it was asked for."""
 
-    data: str
+    data: str  # a folder or a table
     model: str  # a local Hugging Face folder, a model of the hub or a model preset
     engine: EngineName
     recipe: Recipe
@@ -48,6 +49,7 @@ class Job:
     resume: bool = False
     overwrite: bool = False
     fold: int | None = None
+    format: DataFormat = BY_DEFAULT  # how data is laid out
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,18 @@ class Setup:
         return list(dict.fromkeys(shape for _, shape in self.validation + self.test))
 
 
+def as_begun(job: Job) -> Job:
+    """The job; one that goes on reads its data as it did before, unless it is told how."""
+    return replace(job, format=recorded_format(job.out, job.data, job.format)) if job.resume else job
+
+
 def read_data(job: Job) -> tuple[Corpus, Split]:
     """The documents and which of them are for what."""
-    corpus = read_corpus(job.data)
+    corpus = read_corpus(job.data, **job.format.as_dict())
     groups = duplicate_groups(corpus.texts)
     if job.split is not None:
-        return corpus, read_split(job.split, corpus.ids, corpus.labels, groups, job.split_seed)
-    return corpus, make_split(corpus.labels, groups, corpus.ids, job.split_seed)
+        return corpus, read_split(job.split, corpus.ids, corpus.labels, groups, job.split_seed, corpus.digest)
+    return corpus, make_split(corpus.labels, groups, corpus.ids, job.split_seed, where=corpus.root)
 
 
 def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: Progress) -> Setup:
@@ -145,7 +152,7 @@ def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
         entry = {"step": setup.checkpoint.mark.step, **here}
         folder.write_environment({**record, "resumed": [*resumed, entry]})
         return
-    data = data_record(setup.corpus, setup.split, setup.encoded, tokens, setup.plan.real_share)
+    data = data_record(setup.corpus, setup.split, setup.encoded, tokens, setup.plan.real_share, setup.job.format)
     model = {"model": setup.model.name, "model_revision": setup.model.revision, "start_weights": weights}
     folder.begin(setup.job.recipe, data, {**here, **model})
 

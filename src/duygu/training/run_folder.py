@@ -10,16 +10,18 @@ import csv
 import hashlib
 import io
 import platform
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duygu.data.corpus import Corpus
+from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split
 from duygu.data.tokens import Encoded
 from duygu.engines import Engine, Placement
@@ -32,6 +34,7 @@ from duygu.verdict.metrics import Scores, probabilities
 
 FILES = ("metrics.json", "predictions.csv", "history.jsonl", "environment.json", "data.json", "recipe.toml")
 FOLDERS = ("checkpoints", "model")
+SOURCES = 100  # the most frequent ones that the record counts
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what a spreadsheet would run
 
 
@@ -145,16 +148,23 @@ def open_run(path: Path, resume: bool, overwrite: bool) -> Generator[RunFolder]:
         yield folder
 
 
-def data_record(corpus: Corpus, split: Split, encoded: Encoded, tokens: str, real_share: float) -> dict[str, object]:
+def data_record(
+    corpus: Corpus, split: Split, encoded: Encoded, tokens: str, real_share: float, format: DataFormat
+) -> dict[str, object]:
     """Content of ``data.json``."""
+    dates = sorted(date for date in corpus.dates if date is not None)
+    sources = Counter(source for source in corpus.sources if source is not None)
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
     counts = np.bincount(corpus.labels, minlength=len(corpus.names)).tolist()
     return {
         "corpus": corpus.digest,
         "root": corpus.root,
+        "format": format.as_dict(),
         "documents": len(corpus.texts),
         "labels": dict(zip(corpus.names, counts, strict=True)),
         "encodings": dict(corpus.encodings),
+        "dates": {"documents": len(dates), "first": dates[0], "last": dates[-1]} if dates else None,
+        "sources": dict(sources.most_common(SOURCES)),
         "tokens": tokens,
         "truncated": int((encoded.whole > encoded.lengths).sum()),
         "real_share": real_share,
@@ -163,6 +173,19 @@ def data_record(corpus: Corpus, split: Split, encoded: Encoded, tokens: str, rea
         "split_seed": split.seed,
         "parts": {name: [corpus.ids[number] for number in numbers] for name, numbers in parts.items()},
     }
+
+
+def recorded_format(folder: Path, data: str, given: DataFormat = BY_DEFAULT) -> DataFormat:
+    """How ``data`` is laid out: as ``given``, else as the run in ``folder`` read it, if that is what it read."""
+    record = folder / "data.json"
+    if given != BY_DEFAULT or not record.is_file():
+        return given
+    was = read_json(record)
+    found, names = was.get("format"), {field.name for field in fields(DataFormat)}
+    if not isinstance(found, dict) or Path(str(was.get("root"))).absolute() != Path(data).absolute():
+        return given
+    words = cast(dict[str, object], found)
+    return DataFormat(**{name: str(value) for name, value in words.items() if name in names})
 
 
 def environment_record(engine: Engine, placement: Placement) -> dict[str, object]:

@@ -11,6 +11,7 @@ from duygu.options import (
     chosen_recipe,
     data_options,
     folder_options,
+    format_options,
     json_option,
     recipe_options,
     threads_option,
@@ -19,6 +20,7 @@ from duygu.options import (
 from duygu.verbs.output import print_comparison, say
 
 if TYPE_CHECKING:
+    from duygu.data.sources import DataFormat
     from duygu.engines import EngineName
 
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), help="Comparison folder to write; needed with DATA.")
 @recipe_options
 @data_options
+@format_options
 @folder_options
 @threads_option
 @json_option
@@ -47,6 +50,7 @@ def compare(
     overwrite: bool,
     threads: int,
     as_json: bool,
+    format: DataFormat,
 ) -> None:
     """Train MODEL on DATA once per engine and seed, each in a process of its own, and print one table.
 
@@ -80,5 +84,6 @@ def compare(
         threads=threads,
         resume=resume,
         overwrite=overwrite,
+        format=format,
     )
     print_comparison(run(request, say), as_json)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from duygu.errors import GateError
-from duygu.options import json_option, seed_option, settings_option, threads_option
+from duygu.options import format_options, json_option, seed_option, settings_option, threads_option
 from duygu.verbs.output import print_json, say
+
+if TYPE_CHECKING:
+    from duygu.data.sources import DataFormat
 
 
 @click.command(short_help="Prove that both engines compute the same.")
@@ -17,6 +22,7 @@ from duygu.verbs.output import print_json, say
 @seed_option
 @settings_option
 @threads_option
+@format_options
 @json_option
 def parity(
     model: str,
@@ -27,6 +33,7 @@ def parity(
     settings: tuple[str, ...],
     threads: int,
     as_json: bool,
+    format: DataFormat,
 ) -> None:
     """Prove on MODEL that the two engines compute the same: logits, gradients, and training steps with dropout on.
 
@@ -49,6 +56,7 @@ def parity(
         settings=parse_settings(settings),
         threads=threads,
         say=say,
+        format=format,
     )
     if as_json:
         print_json(result.as_json())

@@ -11,6 +11,7 @@ from duygu.options import (
     chosen_recipe,
     data_options,
     folder_options,
+    format_options,
     json_option,
     recipe_options,
     seed_option,
@@ -19,6 +20,7 @@ from duygu.options import (
 from duygu.verbs.output import console, print_json, require_sound
 
 if TYPE_CHECKING:
+    from duygu.data.sources import DataFormat
     from duygu.engines import EngineName
 
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @recipe_options
 @seed_option
 @data_options
+@format_options
 @folder_options
 @threads_option
 @json_option
@@ -47,12 +50,14 @@ def train(
     overwrite: bool,
     threads: int,
     as_json: bool,
+    format: DataFormat,
 ) -> None:
     """Fine-tune MODEL on DATA with one engine and write a run folder.
 
     \b
     Example:
       duygu train texts/ --engine torch --model tiny --out run --set epochs=3
+      duygu train news.csv --text-column body --label-column mood --engine jax --model tiny --out run
     """
     from duygu.training.loop import Job
     from duygu.training.loop import train as run
@@ -70,6 +75,7 @@ def train(
         threads=threads,
         resume=resume,
         overwrite=overwrite,
+        format=format,
     )
     with shown_progress() as progress:
         metrics = run(job, progress)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from duygu.data.corpus import Corpus, read_corpus
+from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split, duplicate_groups, make_split, read_split, write_split
 from duygu.engines import ENGINES, EngineName, Probe
 from duygu.errors import DuyguError, FolderError, Interrupted, UserError
@@ -65,6 +66,7 @@ class CompareRequest:
     threads: int = 0
     resume: bool = False
     overwrite: bool = False
+    format: DataFormat = BY_DEFAULT
 
     def __post_init__(self) -> None:
         for option, values in (("--engines", self.engines), ("--seeds", self.seeds)):
@@ -85,7 +87,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, object]:
     with locked(out):
         sweep(out)
         _claim(out, request)
-        corpus = read_corpus(request.data)
+        corpus = read_corpus(request.data, **request.format.as_dict())
         _keep_request(request, corpus)
         split = _common_split(request, corpus)
         for warning in (*corpus.warnings, *split.warnings):
@@ -215,9 +217,9 @@ def _common_split(request: CompareRequest, corpus: Corpus) -> Split:
             raise FolderError("was begun with another split", str(kept), "drop --split, or add --overwrite")
         return split
     if request.split:
-        split = read_split(request.split, corpus.ids, corpus.labels, groups, request.split_seed)
+        split = read_split(request.split, corpus.ids, corpus.labels, groups, request.split_seed, corpus.digest)
     else:
-        split = make_split(corpus.labels, groups, corpus.ids, request.split_seed)
+        split = make_split(corpus.labels, groups, corpus.ids, request.split_seed, where=corpus.root)
     write_split(kept, split, corpus.ids, corpus.digest)
     return split
 
@@ -312,7 +314,7 @@ def _train(request: CompareRequest, model: str, engine: str, seed: int, folder: 
         "--threads": request.threads,
         "--out": folder,
     }
-    command = [sys.executable, "-m", "duygu", "train", request.data, "--json"]
+    command = [sys.executable, "-m", "duygu", "train", request.data, "--json", *request.format.options()]
     command += [str(word) for option in options.items() for word in option]
     if folder.exists():
         command.append("--resume")

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duygu.data.corpus import read_corpus
+from duygu.data.corpus import Corpus, read_corpus
+from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.tokens import Encoded
 from duygu.engines import ENGINES, Placement, StepKey, open_engine
 from duygu.errors import DuyguError
@@ -114,13 +115,15 @@ def parity(
     settings: Mapping[str, str] | None = None,
     threads: int = 0,
     say: Callable[[str], None] = lambda _: None,
+    format: DataFormat = BY_DEFAULT,
 ) -> ParityResult:
     """Compare the engines on ``model`` (a folder or preset) with documents of ``data``.
 
     Raises `UserError` for a model or data that cannot be read and `DuyguError` when an engine fails.
     """
     with tempfile.TemporaryDirectory(prefix="duygu-parity-") as folder:
-        request = _prepare(model, data, Path(folder), steps, documents, seed, settings or {}, threads)
+        corpus = read_corpus(data, **format.as_dict())
+        request = _prepare(model, corpus, Path(folder), steps, documents, seed, settings or {}, threads)
         parties = [*ENGINES, *(["transformers"] if importlib.util.find_spec("transformers") else [])]
         measured: list[Measurement] = []
         for party in parties:
@@ -209,7 +212,7 @@ def _relative(a: FloatArray, b: FloatArray, whole: float) -> float:
 
 def _prepare(
     model: str,
-    data: str,
+    corpus: Corpus,
     folder: Path,
     steps: int,
     documents: int,
@@ -218,7 +221,6 @@ def _prepare(
     threads: int,
 ) -> Request:
     """Write the common start once and choose documents: evenly over the corpus, so every label is there."""
-    corpus = read_corpus(data)
     opened = open_model(model, corpus.names, seed, lambda: corpus.texts)
     recipe = replace(recipe_for(model).changed(settings), seed=seed, precision="fp32")
     start = opened.tensors.items()
