@@ -22,6 +22,7 @@ from duygu.verbs.evaluate import evaluate
 from duygu.verbs.output import say
 from duygu.verbs.parity import parity
 from duygu.verbs.predict import predict
+from duygu.verbs.report import report
 from duygu.verbs.train import train
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -42,7 +43,7 @@ def duygu() -> None:
     """
 
 
-for verb in (bench, compare, demo, evaluate, parity, predict, train):
+for verb in (bench, compare, demo, evaluate, parity, predict, report, train):
     duygu.add_command(verb)
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from duygu.options import (
+    RecipeCommand,
     chosen_recipe,
     data_options,
     folder_options,
     json_option,
     recipe_options,
+    show_recipe,
     threads_option,
     whole_numbers,
 )
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from duygu.engines import EngineName
 
 
-@click.command(short_help="Train in both engines and print one table.")
+@click.command(cls=RecipeCommand, short_help="Train in both engines and print one table.")
 @click.argument("sources", metavar="DATA | RUN RUN...", nargs=-1, required=True)
 @click.option("--model", metavar="FOLDER|PRESET", help="What every run starts from; needed with DATA.")
 @click.option("--engines", metavar="LIST", default="torch,jax", show_default=True, help="Engines to compare.")
@@ -41,6 +43,7 @@ def compare(
     out: Path | None,
     recipe: str | None,
     settings: tuple[str, ...],
+    print_recipe: bool,
     split: str | None,
     split_seed: int,
     resume: bool,
@@ -48,7 +51,7 @@ def compare(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Train MODEL on DATA once per engine and seed, each in a process of its own, and print one table.
+    """Train MODEL on DATA once per engine and seed, each in a process of its own, and write report.html.
 
     With finished run folders in place of DATA, compare those.
 
@@ -57,6 +60,9 @@ def compare(
       duygu compare texts/ --model tiny --engines torch,jax --seeds 13,42 --out comparison
       duygu compare run-torch run-jax
     """
+    if print_recipe:
+        show_recipe(model, recipe, settings)
+        return
     from duygu.verdict.compare import CompareRequest, compare_runs
     from duygu.verdict.compare import compare as run
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from duygu.errors import FolderError
 from duygu.files import write_text
-from duygu.verdict.page.evidence import Evidence, comparison_evidence, read_evidence, run_evidence
+from duygu.verdict.page.evidence import Evidence, comparison_evidence, read_evidence, read_history, run_evidence
 from duygu.verdict.page.markup import document, tag
 from duygu.verdict.page.sections import SECTIONS
 from duygu.verdict.report import title
 from duygu.verdict.tables import Json
 
-__all__ = ["PAGE", "comparison_page", "run_page", "write_page"]
+__all__ = ["PAGE", "comparison_page", "read_history", "run_page", "write_page"]
 
 PAGE = "report.html"
 

@@ -20,7 +20,7 @@ def accuracy_dots(evidence: Evidence) -> DotChart:
     if evidence.several:
         about = "A mark is one run, the upright line their mean. Baselines have their 95 % Wilson interval."
     else:
-        about = "Bars are 95 % Wilson intervals: what these documents leave open about the accuracy on others like them."
+        about = "Bars are 95 % Wilson intervals: what these documents leave open about others like them."
     return DotChart("Accuracy on the test part", about, "accuracy", tuple(rows))
 
 
