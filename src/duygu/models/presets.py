@@ -126,7 +126,7 @@ RECIPES: Mapping[str, RecipePreset] = {
         ),
         reasons={
             "epochs": "The report's JAX run took 3, its PyTorch run 2 (--set epochs=2).",
-            "batch": "The report names 2 to 16. Its JAX scores are multiples of 1/336, which is 21 x 16 of 342 (or 42 x 8).",
+            "batch": "The report names 2 to 16. Its JAX scores are multiples of 1/336, and 336 is 21 x 16 (or 42 x 8).",
             "length": "A guess: the report says that most texts did not reach 256 tokens, and names no limit.",
             "head_share": "Not in the report; transformers' tokenizers cut the end off. The default keeps a quarter "
             "from the tail, where news often sum up.",

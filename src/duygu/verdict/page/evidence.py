@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from duygu.errors import FolderError
+from duygu.errors import FolderError, printable
 from duygu.files import read_json, read_lines
 from duygu.verdict.metrics import Scores
 from duygu.verdict.runs import engine_title
@@ -43,7 +43,7 @@ class Evidence:
 def comparison_evidence(comparison: Json, histories: Mapping[str, Sequence[Json]]) -> Evidence:
     """Of a comparison; raises KeyError, TypeError or ValueError where it has not the form of one."""
     steps = {name: losses for name, history in histories.items() if (losses := _losses(history))}
-    return Evidence(comparison, tuple(columns_of(comparison)), steps)
+    return Evidence(comparison, _columns(comparison), steps)
 
 
 def run_evidence(metrics: Json, history: Sequence[Json]) -> Evidence:
@@ -58,7 +58,7 @@ def run_evidence(metrics: Json, history: Sequence[Json]) -> Evidence:
         "runs": [{**metrics, "name": name}],
     }
     steps = {name: losses} if (losses := _losses(history)) else {}
-    return Evidence(comparison, tuple(columns_of(comparison)), steps, compares=False)
+    return Evidence(comparison, _columns(comparison), steps, compares=False)
 
 
 def read_evidence(folder: Path) -> Evidence:
@@ -83,6 +83,11 @@ def read_history(folder: Path) -> list[Json]:
     """Every line of a run's ``history.jsonl``; none where the run was moved or the file is gone."""
     path = folder / "history.jsonl"
     return list(read_lines(path)) if path.is_file() else []
+
+
+def _columns(comparison: Json) -> tuple[Column, ...]:
+    """Columns whose names are one line each: a table breaks its heads where the tool's own words do, and only there."""
+    return tuple(replace(column, title=printable(column.title)) for column in columns_of(comparison))
 
 
 def _losses(history: Sequence[Json]) -> Losses:

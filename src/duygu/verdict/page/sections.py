@@ -29,6 +29,7 @@ from duygu.verdict.tables import (
 )
 
 HEATS = 10  # shades of a confusion matrix
+INDENTED = ("  95 % interval", "  min-max of seeds", "  before training")  # rows that belong to the one above
 DIGEST = 12  # characters of a SHA-256 that are shown
 
 
@@ -40,7 +41,7 @@ def verdict(evidence: Evidence) -> Element:
         "header",
         tag("p", title(evidence.comparison), class_="kicker"),
         tag("h1", f"{headline}." if rest else headline),
-        tag("p", rest, class_="rest") if rest else None,
+        tag("p", rest, class_="rest"),
         tag("ul", *warnings, class_="notes") if warnings else None,
         tag("ul", *(_tile(evidence, column) for column in evidence.columns), class_="tiles"),
     )
@@ -147,7 +148,7 @@ def _frame(content: Element, name: str) -> Element:
 
 def _row(row: Row) -> Element:
     name, *cells = row
-    indent = "sub" if name.startswith("  ") else None
+    indent = "sub" if name in INDENTED else None
     return tag("tr", tag("th", name.strip(), scope="row", class_=indent), *(tag("td", cell) for cell in cells))
 
 
