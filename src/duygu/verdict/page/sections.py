@@ -49,9 +49,9 @@ def verdict(evidence: Evidence) -> Element:
 
 def test_part(evidence: Evidence) -> Element:
     """Every score of the test part."""
+    runs = grid(run_table(evidence.comparison["runs"])) if evidence.several else None
     scores = grid(test_table(evidence.columns))
-    several = [grid(run_table(evidence.comparison["runs"]))] if evidence.several else []
-    return _section("On the test part", draw(accuracy_dots(evidence)), scores, *several)
+    return _section("On the test part", _beside(tag("div", draw(accuracy_dots(evidence)), runs), scores))
 
 
 def pairs(evidence: Evidence) -> Element | None:
@@ -66,9 +66,9 @@ def courses(evidence: Evidence) -> Element:
     drawn = [draw(chart) for chart in charts if chart is not None]
     missing = [run["name"] for run in evidence.comparison["runs"] if run["name"] not in evidence.steps]
     lost = f"No history.jsonl was found for {', '.join(missing)}, so their steps are not shown." if missing else None
-    table = grid(epoch_table(evidence.engines))
     left_out = tag("p", lost, class_="note") if lost else None
-    return _section("How they learned", tag("div", *drawn, class_="charts"), left_out, table)
+    heading = "How they learned" if evidence.compares else "How it learned"
+    return _section(heading, _beside(*drawn, grid(epoch_table(evidence.engines))), left_out)
 
 
 def confusions(evidence: Evidence) -> Element:
@@ -77,9 +77,9 @@ def confusions(evidence: Evidence) -> Element:
     summed = f" Summed over {seeds} seeds." if seeds > 1 else ""
     about = f"Rows are the true labels, columns the predicted ones; a share is of its row.{summed}"
     matrices = [confusion(column) for column in evidence.engines]
-    labels = [] if evidence.compares else [grid(label_table(evidence.engines[0].test[0]))]
+    labels = None if evidence.compares else grid(label_table(evidence.engines[0].test[0]))
     return _section(
-        "What is taken for what", tag("p", about, class_="note"), tag("div", *matrices, class_="matrices"), *labels
+        "What is taken for what", tag("p", about, class_="note"), tag("div", *matrices, labels, class_="matrices")
     )
 
 
@@ -139,6 +139,11 @@ def confusion(column: Column) -> Element:
 
 def _section(heading: str, *content: Node | None) -> Element:
     return tag("section", tag("h2", heading), *content)
+
+
+def _beside(*content: Node) -> Element:
+    """Side by side where there is room."""
+    return tag("div", *content, class_="beside")
 
 
 def _frame(content: Element, name: str) -> Element:
