@@ -18,6 +18,7 @@ from duygu.errors import DuyguError
 from duygu.verbs.bench import bench
 from duygu.verbs.compare import compare
 from duygu.verbs.demo import demo
+from duygu.verbs.doctor import doctor
 from duygu.verbs.evaluate import evaluate
 from duygu.verbs.output import say
 from duygu.verbs.parity import parity
@@ -43,7 +44,7 @@ def duygu() -> None:
     """
 
 
-for verb in (bench, compare, demo, evaluate, parity, predict, report, train):
+for verb in (bench, compare, demo, doctor, evaluate, parity, predict, report, train):
     duygu.add_command(verb)
 
 

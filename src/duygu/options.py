@@ -42,8 +42,9 @@ split_option = click.option("--split", metavar="FILE", help="Take the split save
 settings_option = click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one recipe field, as in --set epochs=3."
 )
+recipe_option = click.option("--recipe", metavar="FILE|PRESET", help="A recipe in TOML, or a recipe preset's name.")
 recipe_options = together(
-    click.option("--recipe", metavar="FILE|PRESET", help="A recipe in TOML, or the name of a recipe preset."),
+    recipe_option,
     settings_option,
     click.option(PRINT_RECIPE, is_flag=True, help="Print the recipe as TOML that explains itself, and end."),
 )

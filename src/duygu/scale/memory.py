@@ -11,16 +11,20 @@ give back in time, which was measured on CPUs: docs/performance.md has both, and
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from duygu.models.spec import ModelSpec, tensor_shapes
+from duygu.errors import ModelError, RecipeError
+from duygu.files import read_json
+from duygu.models.presets import PRESETS
+from duygu.models.spec import ModelSpec, read_spec, tensor_shapes
+from duygu.recipe import Recipe
 
-Engine = Literal["torch", "jax"]
-Low = Literal["fp32", "bf16"]
-
+LABELS = ("one", "other")  # the head is too small for their number to matter
 BYTES = {"fp32": 4, "bf16": 2}
-MIB = 1 << 20
+MIB, GIB = 1 << 20, 1 << 30
 PROCESS = {"torch": 240 * MIB, "jax": 300 * MIB}  # interpreter, framework and duygu, before a model is there
 SCORED = 4096  # tokens of a scoring pass: duygu.training.plan.EVALUATION_TOKENS
 
@@ -42,7 +46,7 @@ class Need:
         return self.process + self.masters + self.moments + self.gradients + self.copies + self.activations
 
 
-def to_train(spec: ModelSpec, engine: Engine, low: Low, tokens: int, longest: int) -> Need:
+def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int) -> Need:
     """A training run whose largest forward pass has ``tokens`` tokens, its longest document ``longest``."""
     weights, rounded = _weights(spec)
     kept = _torch_kept(spec, low, tokens, longest) if engine == "torch" else _jax_kept(spec, low, tokens)
@@ -50,13 +54,56 @@ def to_train(spec: ModelSpec, engine: Engine, low: Low, tokens: int, longest: in
     return Need(PROCESS[engine], 4 * weights, 8 * weights, 4 * weights, copies, kept)
 
 
-def to_score(spec: ModelSpec, engine: Engine, low: Low, longest: int) -> Need:
+def to_score(spec: ModelSpec, engine: str, low: str, longest: int) -> Need:
     """Scoring texts of at most ``longest`` tokens."""
     weights, rounded = _weights(spec)
     tokens = max(SCORED, longest)
     moments = 8 * weights if engine == "jax" else 0  # its state has them from the start
     copies = 2 * rounded if low == "bf16" else 0
     return Need(PROCESS[engine], 4 * weights, moments, 0, copies, _passing(spec, low, tokens, longest))
+
+
+def shape_of(model: str, recipe: Recipe) -> ModelSpec:
+    """The shape of a model preset, or of a folder's config.json, or of a run's model. Raises `UserError`."""
+    if model in PRESETS:
+        spec = PRESETS[model].spec(PRESETS[model].vocabulary, 0, LABELS)
+    else:
+        folder = Path(model)
+        config = next((path for path in (folder, folder / "model") if (path / "config.json").is_file()), None)
+        if config is None:
+            fix = f"give a folder with config.json, or a preset: {', '.join(PRESETS)}"
+            raise ModelError("there is no config.json", f"--model {model}", fix)
+        spec = read_spec(read_json(config / "config.json", error=ModelError), LABELS, str(config / "config.json"))
+    if recipe.length > spec.positions:
+        problem = f"length = {recipe.length}, but the model has {spec.positions} positions"
+        raise RecipeError(problem, "recipe field length", f"--set length={spec.positions}")
+    return spec
+
+
+def predict(model: str, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
+    """What training and scoring need in the worst case: every document of a step is as long as the recipe allows.
+
+    ``engines`` says of each whether bf16 is fast there, None where that is not known; ``free`` are the bytes there are.
+    """
+    spec = shape_of(model, recipe)
+    documents = recipe.microbatch or recipe.batch
+    needs: list[dict[str, Any]] = []
+    findings: list[str] = []
+    for engine, fast in engines.items():
+        for low in _precisions(recipe, fast):
+            training = to_train(spec, engine, low, documents * recipe.length, recipe.length)
+            scoring = to_score(spec, engine, low, recipe.length)
+            needs += [_entry(engine, low, "training", training), _entry(engine, low, "scoring", scoring)]
+            findings += _findings(spec, recipe, engine, low, training.total, free)
+    return {
+        "model": Path(model).name,
+        "weights": sum(math.prod(shape) for shape in tensor_shapes(spec).values()),
+        "documents": documents,
+        "length": recipe.length,
+        "free_bytes": free,
+        "needs": needs,
+        "findings": findings,
+    }
 
 
 def is_rounded(name: str) -> bool:
@@ -68,3 +115,60 @@ def _weights(spec: ModelSpec) -> tuple[int, int]:
     """Number of all weights, and of those that bf16 has copies of."""
     sizes = {name: math.prod(shape) for name, shape in tensor_shapes(spec).items()}
     return sum(sizes.values()), sum(size for name, size in sizes.items() if is_rounded(name))
+
+
+def _precisions(recipe: Recipe, fast: bool | None) -> tuple[str, ...]:
+    """What the recipe says; for auto what the engine would choose, or both where it cannot be asked."""
+    if recipe.precision != "auto":
+        return (recipe.precision,)
+    return ("fp32", "bf16") if fast is None else ("bf16",) if fast else ("fp32",)
+
+
+def _entry(engine: str, low: str, what: str, need: Need) -> dict[str, Any]:
+    parts = {f"{name}_bytes": value for name, value in (*asdict(need).items(), ("total", need.total))}
+    return {"engine": engine, "precision": low, "what": what, **parts}
+
+
+def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, total: int, free: int | None) -> list[str]:
+    """Whether training fits, and if not the microbatch that would."""
+    name = f"{engine} {low}"
+    if free is None:
+        return []
+    if total <= free:
+        return [f"{name}: training fits, with {total / free:.0%} of the {free / GIB:.1f} GiB that are free"]
+    for documents in _halves(recipe.microbatch or recipe.batch):
+        if to_train(spec, engine, low, documents * recipe.length, recipe.length).total <= free:
+            return [f"{name}: training does not fit; --set microbatch={documents} does and trains the same"]
+    return [f"{name}: training does not fit, not even one document at a time"]
+
+
+def _halves(count: int) -> Iterator[int]:
+    while count > 1:
+        count //= 2
+        yield count
+
+
+def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
+    """What PyTorch's layers keep for the backward pass, and what that needs besides."""
+    e, c, f = BYTES[low], spec.hidden, spec.intermediate
+    rows = tokens * spec.heads * longest  # scores of a layer's attention
+    attention = 3 * c * e + c * e  # queries, keys, values; what they yield
+    norms = 2 * (4 * c + c * e + c)  # what goes in, in fp32, and comes out; a byte of dropout
+    layer = tokens * (attention + norms + 2 * f * e) + rows + 3 * c * c * e  # the weights side by side
+    around = tokens * (4 * c + 4 * c + c + 2 * c * e)  # embeddings; keys and values of the last layer
+    passing = 4 * rows * e + 2 * tokens * f * e  # of the layer whose turn it is
+    return (spec.layers - 1) * layer + around + passing
+
+
+def _jax_kept(spec: ModelSpec, low: str, tokens: int) -> int:
+    """What JAX's layers keep (products only), and what computing one of them again needs besides."""
+    e, c, f = BYTES[low], spec.hidden, spec.intermediate
+    layer = tokens * ((7 * c + f) * e + 4 * spec.heads)  # its input, five products of width C, one of width F
+    passing = tokens * (4 * f * 3 + 4 * c * 8)
+    return (spec.layers - 1) * layer + passing
+
+
+def _passing(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
+    """What one layer of a forward pass has at once."""
+    e, c, f = BYTES[low], spec.hidden, spec.intermediate
+    return tokens * (12 * c * e + 3 * f * e) + 2 * tokens * spec.heads * longest * 4

@@ -14,7 +14,7 @@ from pathlib import Path
 from duygu.errors import FolderError, printable
 from duygu.files import read_json, read_lines
 from duygu.verdict.metrics import Scores
-from duygu.verdict.runs import engine_title
+from duygu.verdict.runs import ENGINE_TITLES, engine_title
 from duygu.verdict.tables import Column, Json, columns_of, percent
 
 Losses = tuple[tuple[int, float], ...]  # (step, training loss)
@@ -31,8 +31,15 @@ class Evidence:
 
     @property
     def engines(self) -> tuple[Column, ...]:
-        """The columns that have runs; their order gives each its look."""
+        """The columns that have runs."""
         return tuple(column for column in self.columns if column.runs)
+
+    def series(self, column: Column) -> int | None:
+        """The look of a column, the same on every page for engines that are known; a baseline has none."""
+        if not column.runs:
+            return None
+        known, engine = list(ENGINE_TITLES), column.runs[0]["engine"]
+        return known.index(engine) if engine in known else len(known) + self.engines.index(column)
 
     @property
     def several(self) -> bool:

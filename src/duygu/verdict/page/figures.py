@@ -15,8 +15,7 @@ POINTS = 3000  # of all lines of a figure together; what has more shows every n-
 
 def accuracy_dots(evidence: Evidence) -> DotChart:
     """Test accuracy of every run and of the baselines."""
-    engines = evidence.engines
-    rows = [_dot_row(column, engines.index(column) if column.runs else None) for column in evidence.columns]
+    rows = [_dot_row(column, evidence.series(column)) for column in evidence.columns]
     if evidence.several:
         about = "A mark is one run, the upright line their mean. Baselines have their 95 % Wilson interval."
     else:
@@ -27,7 +26,7 @@ def accuracy_dots(evidence: Evidence) -> DotChart:
 def accuracy_course(evidence: Evidence) -> LineChart:
     """Validation accuracy before training and after every epoch."""
     lines: list[Line] = []
-    for series, column in enumerate(evidence.engines):
+    for series, column in _engines(evidence):
         lines += _course(column, series, "accuracy")
     several = "Thin lines are single runs, thick ones their mean."
     about = several if evidence.several else "Bands are 95 % Wilson intervals."
@@ -37,7 +36,7 @@ def accuracy_course(evidence: Evidence) -> LineChart:
 def loss_course(evidence: Evidence) -> LineChart:
     """Validation loss after every epoch, and the mean training loss of the epoch."""
     lines: list[Line] = []
-    for series, column in enumerate(evidence.engines):
+    for series, column in _engines(evidence):
         lines += _course(column, series, "loss")
         lines += [_training_loss(column, run, series) for run in column.runs]
     about = "Mean cross-entropy in nats. Training losses are taken with dropout, while the epoch goes on."
@@ -48,7 +47,7 @@ def loss_course(evidence: Evidence) -> LineChart:
 
 def loss_steps(evidence: Evidence) -> LineChart | None:
     """Training loss of every step, or nothing where no history is at hand."""
-    runs = [(series, column, run) for series, column in enumerate(evidence.engines) for run in column.runs]
+    runs = [(series, column, run) for series, column in _engines(evidence) for run in column.runs]
     found = [(series, column.title, evidence.steps.get(run["name"], ())) for series, column, run in runs]
     total = sum(len(losses) for _, _, losses in found)
     if not total:
@@ -60,8 +59,18 @@ def loss_steps(evidence: Evidence) -> LineChart | None:
         if losses
     )
     shown = "Every step" if every == 1 else f"One step in {every}"
-    about = f"{shown} is shown. Engines that do the same arithmetic on the same documents lie on one another."
+    about = f"{shown} is shown."
+    if evidence.compares:
+        about += " Engines that do the same arithmetic on the same documents lie on one another."
     return LineChart("Training loss, step by step", about, "step", "loss", lines)
+
+
+def _engines(evidence: Evidence) -> Iterator[tuple[int, Column]]:
+    """Every engine with its look."""
+    for column in evidence.engines:
+        series = evidence.series(column)
+        if series is not None:
+            yield series, column
 
 
 def _dot_row(column: Column, series: int | None) -> DotRow:

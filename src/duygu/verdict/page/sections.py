@@ -19,7 +19,6 @@ from duygu.verdict.tables import (
     Table,
     cost_table,
     epoch_table,
-    label_table,
     pair_table,
     percent,
     run_table,
@@ -77,10 +76,7 @@ def confusions(evidence: Evidence) -> Element:
     summed = f" Summed over {seeds} seeds." if seeds > 1 else ""
     about = f"Rows are the true labels, columns the predicted ones; a share is of its row.{summed}"
     matrices = [confusion(column) for column in evidence.engines]
-    labels = None if evidence.compares else grid(label_table(evidence.engines[0].test[0]))
-    return _section(
-        "What is taken for what", tag("p", about, class_="note"), tag("div", *matrices, labels, class_="matrices")
-    )
+    return _section("What is taken for what", tag("p", about, class_="note"), tag("div", *matrices, class_="matrices"))
 
 
 def cost(evidence: Evidence) -> Element:
@@ -172,7 +168,6 @@ def _count(count: int, total: int, right: bool) -> Element:
 def _tile(evidence: Evidence, column: Column) -> Element:
     """One engine's or baseline's accuracy, with what is known of its uncertainty."""
     values = [scores.accuracy for scores in column.test]
-    series = evidence.engines.index(column) if column.runs else None
     if len(values) > 1:
         under = f"{len(values)} seeds, {min(values) * 100:.1f} to {max(values) * 100:.1f}"
     else:
@@ -185,7 +180,7 @@ def _tile(evidence: Evidence, column: Column) -> Element:
         tag("b", spread(values, percent)),
         tag("span", under),
         tag("span", _others(column.test), class_="others"),
-        class_=look(series),
+        class_=look(evidence.series(column)),
     )
 
 
