@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,17 +41,18 @@ FLAGS = {  # as Linux names them: what each makes faster
 }
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC", "XLA_FLAGS", "JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES")
 UNASKED = {"all", "test", "bench"}  # extras that name no single purpose of a user
-EXTRA_PACKAGES = {  # what no requirement names: the package, the command that installs it
-    "jaxlib": "pip install 'duygu[jax]'",
-    "transformers": "pip install transformers",
+KNOWN = {  # packages by extra, where duygu runs from its source folder and has no requirements to read
+    "": ("numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "huggingface_hub", "rich", "click"),
+    "torch": ("torch",),
+    "jax": ("jax", "jaxlib", "optax"),
 }
-WITHOUT_METADATA = ("numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "huggingface_hub", "rich", "click")
+OPTIONAL = {"transformers": "duygu parity asks it too"}  # no extra brings it
 
 
-def examine(say: Say) -> Report:
-    """Everything but the prediction of memory; ``say`` hears what is being waited for."""
+def examine(say: Say, asked: Iterable[str] = tuple(ENGINES)) -> Report:
+    """Everything but the prediction of memory, of the engines ``asked``; ``say`` hears what is being waited for."""
     found = packages()
-    engines = [ask_engine(name, say) for name in ENGINES]
+    engines = [ask_engine(name, say) for name in asked]
     say("asking the hub")
     return {
         "schema": 1,
@@ -69,14 +70,13 @@ def examine(say: Say) -> Report:
 
 def packages() -> list[Report]:
     """Every package that duygu uses: its version or None, the least that is needed, who needs it, how to install it."""
-    found = {name: _package(name, "", "", "pip install duygu") for name in WITHOUT_METADATA}
-    for name, least, extra in _requirements():
-        command = f"pip install 'duygu[{extra}]'" if extra else "pip install duygu"
-        found[name] = _package(name, least, extra, command)
-    for name, command in EXTRA_PACKAGES.items():
-        extra = "jax" if name == "jaxlib" else "duygu parity against transformers"
-        found.setdefault(name, _package(name, "", extra, command))
-    return list(found.values())
+    needed = {name: ("", extra) for extra, names in KNOWN.items() for name in names}
+    needed |= {name: (least, extra) for name, least, extra in _requirements()}
+    found = [
+        _package(name, least, extra or "core", f"pip install 'duygu[{extra}]'" if extra else "pip install duygu")
+        for name, (least, extra) in needed.items()
+    ]
+    return found + [_package(name, "", purpose, f"pip install {name}") for name, purpose in OPTIONAL.items()]
 
 
 def ask_engine(name: str, say: Say) -> Report:
@@ -180,7 +180,8 @@ def missing(found: list[Report], engines: list[Report]) -> list[Report]:
     wrong: dict[str, list[str]] = {}
     for package in found:
         if package["version"] is None:
-            wrong.setdefault(package["install"], []).append(package["name"])
+            optional = f" (optional: {package['purpose']})" if package["name"] in OPTIONAL else ""
+            wrong.setdefault(package["install"], []).append(package["name"] + optional)
         elif package["too_old"]:
             what = f"{package['name']} {package['version']} is older than {package['least']}"
             wrong.setdefault(package["install"], []).append(what)
@@ -211,7 +212,7 @@ def _package(name: str, least: str, purpose: str, command: str) -> Report:
         version = importlib.metadata.version(name)
     old = bool(version and least) and _numbers(version or "") < _numbers(least)
     return {
-        "name": name, "version": version, "least": least or None, "purpose": purpose or "core", "too_old": old,
+        "name": name, "version": version, "least": least or None, "purpose": purpose, "too_old": old,
         "install": command,
     }  # fmt: skip
 

@@ -128,7 +128,7 @@ def numbers(value: Any) -> Iterator[float]:
 def test_a_thousand_hostile_texts_add_no_element_attribute_or_address(tmp_path: Path, seeds: tuple[int, ...]) -> None:
     """Labels, model, verdict, runs, engines, baseline, warning: each page is built as the harmless one is."""
     found, histories = made(tmp_path, seeds)
-    found["runs"] = renamed(found["runs"], {})
+    found = renamed(json.loads(json.dumps(found)), {"torch": "one", "jax": "other"})  # engines that have no fixed look
     plain = Structure(comparison_page(found, histories))
     assert plain.comments == 0
     assert {name.strip("/") for name, _ in plain.elements} <= ELEMENTS
@@ -139,7 +139,7 @@ def test_a_thousand_hostile_texts_add_no_element_attribute_or_address(tmp_path: 
     def hostile() -> str:
         return "".join(generator.choices(PIECES, k=generator.randint(1, 6))) + f"~{next(serial)}"
 
-    replaced = ["negative", "positive", "tiny", found["verdict"], "a warning", "linear", "torch", "jax"]
+    replaced = ["negative", "positive", "tiny", found["verdict"], "a warning", "linear", "one", "other"]
     replaced += [run["name"] for run in found["runs"]]
     while next(serial) < 550:  # two parameters: more than a thousand
         names = {name: hostile().replace(". ", ".") for name in replaced}
@@ -148,7 +148,7 @@ def test_a_thousand_hostile_texts_add_no_element_attribute_or_address(tmp_path: 
         assert (seen.elements, seen.comments) == (plain.elements, 0)
         page.encode()
         text = "".join(seen.texts)
-        for name in ("negative", "linear", "torch", "a warning"):
+        for name in ("negative", "linear", "one", "a warning"):
             assert printable(names[name]) in text
         ElementTree.fromstring(page.partition("\n")[2])
         assert all(c.isprintable() or c == "\n" for c in page)

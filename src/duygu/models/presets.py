@@ -81,9 +81,7 @@ class RecipePreset:
         """TOML text of ``recipe``, which was made from this preset, with a comment a field."""
         own, asked = self.recipe.as_dict(), recipe.as_dict()
         notes = {name: reason for name, reason in self.reasons.items() if own[name] == asked[name]}
-        notes |= {
-            name: f"Set apart from the preset, which has {own[name]}." for name in own if own[name] != asked[name]
-        }
+        notes |= {name: f"Set by hand; the preset has {value}." for name, value in own.items() if value != asked[name]}
         return f"{comment(f'{self.name}: {self.about}')}\n\n{recipe.explained(notes)}"
 
 

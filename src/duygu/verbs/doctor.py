@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from duygu.errors import printable
-from duygu.options import chosen_recipe, engine_option, json_option, recipe_option, settings_option
+from duygu.options import chosen_recipe, json_option, recipe_option, settings_option
 from duygu.verbs.output import print_json, say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ GIB = 1 << 30
 @click.option("--model", metavar="FOLDER|PRESET", help="Predict the memory that this model takes.")
 @recipe_option
 @settings_option
-@engine_option
+@click.option("--engine", metavar="torch|jax", help="Ask about one framework only.")
 @json_option
 def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], engine: str | None, as_json: bool) -> None:
     """Say which packages, devices, memory, caches and hub this machine has, and how to get what is missing.
@@ -44,8 +44,8 @@ def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], eng
     wanted = None if model is None else (model, chosen_recipe(model, recipe, settings))
     if wanted is not None:
         _require_known(*wanted)
-    report = examine(say)
-    report["memory"] = None if wanted is None else _predict(report, *wanted, [engine] if engine else list(ENGINES))
+    report = examine(say, [engine] if engine else list(ENGINES))
+    report["memory"] = None if wanted is None else _predict(report, *wanted)
     if as_json:
         print_json(report)
     else:
@@ -60,12 +60,12 @@ def _require_known(model: str, recipe: Recipe) -> None:
     shape_of(model, recipe)
 
 
-def _predict(report: Report, model: str, recipe: Recipe, engines: Sequence[str]) -> Report:
+def _predict(report: Report, model: str, recipe: Recipe) -> Report:
     from duygu.scale.memory import predict
 
     fast = {found["engine"]: found.get("fast_bf16") for found in report["engines"]}
     free = report["machine"]["memory_free_bytes"]
-    return predict(model, recipe, {name: fast[name] for name in engines}, free)
+    return predict(model, recipe, fast, free)
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _memory(report["memory"])
     yield ""
     if report["missing"]:
-        yield from _aligned("to do", [(one["install"], one["what"]) for one in report["missing"]])
+        yield from _aligned("to install", [(one["install"], one["what"]) for one in report["missing"]])
     else:
         yield "nothing is missing"
 

@@ -18,7 +18,7 @@ from duygu.options import (
     show_recipe,
     threads_option,
 )
-from duygu.verbs.output import console, print_json, require_sound
+from duygu.verbs.output import console, print_json, require_sound, say
 
 if TYPE_CHECKING:
     from duygu.engines import EngineName
@@ -81,9 +81,10 @@ def train(
     )
     with shown_progress() as progress:
         metrics = run(job, progress)
-    write_page(out)
+    page = write_page(out)
     if as_json:
         print_json(metrics)
     else:
         print_run(metrics, console())
+        say(f"report: {page}")
     require_sound([str(out)] if metrics["collapsed"] else [])

@@ -100,7 +100,9 @@ def compare(request: CompareRequest, say: Say) -> dict[str, object]:
         check_twins(runs)
         say("baselines: majority, and a linear model on words")
         simple = baselines(corpus.texts, corpus.labels, corpus.names, split.train, split.test)
-        return _conclude(out, request.model, runs, simple)
+        result = _conclude(out, request.model, runs, simple)
+        say(f"report: {out / PAGE}")
+        return result
 
 
 def compare_runs(folders: Sequence[str | Path], out: Path | None = None) -> dict[str, object]:
