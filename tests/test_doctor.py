@@ -20,8 +20,10 @@ import click
 import pytest
 
 from duygu import cli, doctor
+from duygu.errors import ModelError
 from duygu.models.presets import PRESETS
-from duygu.scale.memory import LABELS, to_score, to_train
+from duygu.recipe import Recipe
+from duygu.scale.memory import to_score, to_train
 from tests.test_layers import HEAVY, SOURCE, imported_by
 
 Duygu = Callable[..., subprocess.CompletedProcess[str]]
@@ -54,7 +56,7 @@ def test_every_version_is_the_installed_one(duygu: Duygu) -> None:
     assert not absent & {"torch", "jax", "jaxlib", "optax", "numpy", "click"}
     assert bool(absent) == bool(found["missing"])
     assert found["hub"]["state"] == "offline"
-    spec = PRESETS["tiny"].spec(PRESETS["tiny"].vocabulary, 0, LABELS)
+    spec = PRESETS["tiny"].spec(PRESETS["tiny"].vocabulary, 0, doctor.LABELS)
     for need in found["memory"]["needs"]:
         made = (
             to_train(spec, need["engine"], need["precision"], 16 * 256, 256)
@@ -209,6 +211,21 @@ def test_caches_are_measured_where_the_variables_say(tmp_path: Path, monkeypatch
     compiled, models = doctor.caches()
     assert (models["bytes"], models["files"], models["exists"], models["all"]) == (1000, 1, True, True)
     assert (compiled["path"], compiled["exists"], compiled["bytes"]) == (str(tmp_path / "absent"), False, 0)
+
+
+def test_models_of_the_hub_are_known_once_their_config_was_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="owner/name"):
+        doctor.shape_of("owner/name", Recipe())
+    for number, layers in enumerate((3, 5)):
+        path = tmp_path / "models--owner--name" / "snapshots" / f"{number:040}" / "config.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"model_type": "bert", "num_hidden_layers": layers}), encoding="utf-8")
+        os.utime(path, (number, number))
+    assert doctor.shape_of("owner/name", Recipe()).layers == 5
+    assert doctor.shape_of("owner/name@main", Recipe()).layers == 5
 
 
 def test_the_machine_is_described() -> None:

@@ -22,6 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from duygu import __version__
+from duygu.errors import ModelError, RecipeError
+from duygu.files import read_json
+from duygu.models.presets import PRESETS
+from duygu.models.spec import ModelSpec, read_spec
+from duygu.recipe import Recipe
 from duygu.training.machine import cores, processor
 
 Report = dict[str, Any]
@@ -46,6 +51,7 @@ KNOWN = {  # packages by extra, where duygu runs from its source folder and has 
     "torch": ("torch",),
     "jax": ("jax", "jaxlib", "optax"),
 }
+LABELS = ("one", "other")  # of a model whose memory is asked for: too few weights to matter
 OPTIONAL = {"transformers": "duygu parity asks it too"}  # no extra brings it
 
 
@@ -152,11 +158,9 @@ def cpu_flags() -> dict[str, bool] | None:
 
 def caches() -> list[Report]:
     """What is kept between runs, where, and how large it has become."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    hugging = Path(os.environ.get("HF_HOME") or home / "huggingface")
     places = {
-        "compiled by JAX": Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or home / "duygu" / "jax"),
-        "models of the hub": Path(os.environ.get("HF_HUB_CACHE") or hugging / "hub"),
+        "compiled by JAX": Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or _cache_home() / "duygu" / "jax"),
+        "models of the hub": _hub_cache(),
     }
     return [_cache(name, path) for name, path in places.items()]
 
@@ -190,6 +194,42 @@ def missing(found: list[Report], engines: list[Report]) -> list[Report]:
             command = f"pip install --force-reinstall 'duygu[{engine['engine']}]'"
             wrong.setdefault(command, []).append(f"{ENGINES[engine['engine']]} {engine['problem']}")
     return [{"what": ", ".join(names), "install": command} for command, names in wrong.items()]
+
+
+def shape_of(model: str, recipe: Recipe) -> ModelSpec:
+    """The shape of a preset, a model folder, a run's model, or a hub model whose config was fetched before.
+
+    Raises `UserError`, also for a recipe that the model is too short for.
+    """
+    if model in PRESETS:
+        spec = PRESETS[model].spec(PRESETS[model].vocabulary, 0, LABELS)
+    else:
+        config = _config(model)
+        spec = read_spec(read_json(config, error=ModelError), LABELS, str(config))
+    if recipe.length > spec.positions:
+        problem = f"length = {recipe.length}, but the model has {spec.positions} positions"
+        raise RecipeError(problem, "recipe field length", f"--set length={spec.positions}")
+    return spec
+
+
+def _config(model: str) -> Path:
+    """The model's config.json; of several commits of a hub model the newest that was fetched."""
+    snapshots = _hub_cache() / f"models--{model.partition('@')[0].replace('/', '--')}" / "snapshots"
+    places = [Path(model) / "config.json", Path(model) / "model" / "config.json", *snapshots.glob("*/config.json")]
+    found = [path for path in places if path.is_file()]
+    if not found:
+        fix = f"give a folder with config.json, a hub model that was fetched before, or a preset: {', '.join(PRESETS)}"
+        raise ModelError("there is no config.json", f"--model {model}", fix)
+    return found[0] if found[0] in places[:2] else max(found, key=lambda path: path.stat().st_mtime)
+
+
+def _hub_cache() -> Path:
+    home = Path(os.environ.get("HF_HOME") or _cache_home() / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _requirements() -> Iterator[tuple[str, str, str]]:

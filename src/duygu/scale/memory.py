@@ -13,19 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from duygu.errors import ModelError, RecipeError
-from duygu.files import read_json
-from duygu.models.presets import PRESETS
-from duygu.models.spec import ModelSpec, read_spec, tensor_shapes
+from duygu.models.spec import ModelSpec, tensor_shapes
 from duygu.recipe import Recipe
 
-LABELS = ("one", "other")  # the head is too small for their number to matter
 BYTES = {"fp32": 4, "bf16": 2}
 MIB, GIB = 1 << 20, 1 << 30
-PROCESS = {"torch": 240 * MIB, "jax": 300 * MIB}  # interpreter, framework and duygu, before a model is there
+PROCESS = {
+    ("torch", "fp32"): 416 * MIB,
+    ("torch", "bf16"): 1000 * MIB,
+    ("jax", "fp32"): 668 * MIB,
+    ("jax", "bf16"): 800 * MIB,
+}
 SCORED = 4096  # tokens of a scoring pass: duygu.training.plan.EVALUATION_TOKENS
 
 
@@ -51,7 +51,7 @@ def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int) 
     weights, rounded = _weights(spec)
     kept = _torch_kept(spec, low, tokens, longest) if engine == "torch" else _jax_kept(spec, low, tokens)
     copies = 2 * rounded if low == "bf16" else 0
-    return Need(PROCESS[engine], 4 * weights, 8 * weights, 4 * weights, copies, kept)
+    return Need(_process(spec, engine, low), 4 * weights, 8 * weights, 4 * weights, copies, kept)
 
 
 def to_score(spec: ModelSpec, engine: str, low: str, longest: int) -> Need:
@@ -60,32 +60,14 @@ def to_score(spec: ModelSpec, engine: str, low: str, longest: int) -> Need:
     tokens = max(SCORED, longest)
     moments = 8 * weights if engine == "jax" else 0  # its state has them from the start
     copies = 2 * rounded if low == "bf16" else 0
-    return Need(PROCESS[engine], 4 * weights, moments, 0, copies, _passing(spec, low, tokens, longest))
+    return Need(_process(spec, engine, low), 4 * weights, moments, 0, copies, _passing(spec, low, tokens, longest))
 
 
-def shape_of(model: str, recipe: Recipe) -> ModelSpec:
-    """The shape of a model preset, or of a folder's config.json, or of a run's model. Raises `UserError`."""
-    if model in PRESETS:
-        spec = PRESETS[model].spec(PRESETS[model].vocabulary, 0, LABELS)
-    else:
-        folder = Path(model)
-        config = next((path for path in (folder, folder / "model") if (path / "config.json").is_file()), None)
-        if config is None:
-            fix = f"give a folder with config.json, or a preset: {', '.join(PRESETS)}"
-            raise ModelError("there is no config.json", f"--model {model}", fix)
-        spec = read_spec(read_json(config / "config.json", error=ModelError), LABELS, str(config / "config.json"))
-    if recipe.length > spec.positions:
-        problem = f"length = {recipe.length}, but the model has {spec.positions} positions"
-        raise RecipeError(problem, "recipe field length", f"--set length={spec.positions}")
-    return spec
-
-
-def predict(model: str, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
+def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
     """What training and scoring need in the worst case: every document of a step is as long as the recipe allows.
 
     ``engines`` says of each whether bf16 is fast there, None where that is not known; ``free`` are the bytes there are.
     """
-    spec = shape_of(model, recipe)
     documents = recipe.microbatch or recipe.batch
     needs: list[dict[str, Any]] = []
     findings: list[str] = []
@@ -96,7 +78,6 @@ def predict(model: str, recipe: Recipe, engines: Mapping[str, bool | None], free
             needs += [_entry(engine, low, "training", training), _entry(engine, low, "scoring", scoring)]
             findings += _findings(spec, recipe, engine, low, training.total, free)
     return {
-        "model": Path(model).name,
         "weights": sum(math.prod(shape) for shape in tensor_shapes(spec).values()),
         "documents": documents,
         "length": recipe.length,
@@ -104,6 +85,12 @@ def predict(model: str, recipe: Recipe, engines: Mapping[str, bool | None], free
         "needs": needs,
         "findings": findings,
     }
+
+
+def _process(spec: ModelSpec, engine: str, low: str) -> int:
+    """The process before a step, and the largest tensor once more, which is read before it is held."""
+    largest = max(math.prod(shape) for shape in tensor_shapes(spec).values())
+    return PROCESS[engine, low] + 4 * largest
 
 
 def is_rounded(name: str) -> bool:

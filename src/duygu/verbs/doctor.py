@@ -12,6 +12,7 @@ from duygu.options import chosen_recipe, json_option, recipe_option, settings_op
 from duygu.verbs.output import print_json, say
 
 if TYPE_CHECKING:
+    from duygu.models.spec import ModelSpec
     from duygu.recipe import Recipe
 
 Report = dict[str, Any]
@@ -34,18 +35,17 @@ def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], eng
       duygu doctor
       duygu doctor --model tiny --set batch=64 --engine torch
     """
-    from duygu.doctor import ENGINES, examine
+    from duygu.doctor import ENGINES, examine, shape_of
     from duygu.errors import UserError
 
     if engine is not None and engine not in ENGINES:
         raise UserError(f"there is no engine {engine!r}", "--engine", f"choose one of: {', '.join(ENGINES)}")
     if model is None and (recipe is not None or settings):
         raise click.UsageError("a recipe says how much memory is needed together with --model only")
-    wanted = None if model is None else (model, chosen_recipe(model, recipe, settings))
-    if wanted is not None:
-        _require_known(*wanted)
+    wanted = chosen_recipe(model or "", recipe, settings)
+    spec = None if model is None else shape_of(model, wanted)  # a mistake is said before anything is waited for
     report = examine(say, [engine] if engine else list(ENGINES))
-    report["memory"] = None if wanted is None else _predict(report, *wanted)
+    report["memory"] = None if spec is None else {"model": model, **_predict(report, spec, wanted)}
     if as_json:
         print_json(report)
     else:
@@ -53,19 +53,11 @@ def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], eng
             click.echo(printable(line))
 
 
-def _require_known(model: str, recipe: Recipe) -> None:
-    """Raise `UserError` now, before anything is waited for."""
-    from duygu.scale.memory import shape_of
-
-    shape_of(model, recipe)
-
-
-def _predict(report: Report, model: str, recipe: Recipe) -> Report:
+def _predict(report: Report, spec: ModelSpec, recipe: Recipe) -> Report:
     from duygu.scale.memory import predict
 
     fast = {found["engine"]: found.get("fast_bf16") for found in report["engines"]}
-    free = report["machine"]["memory_free_bytes"]
-    return predict(model, recipe, fast, free)
+    return predict(spec, recipe, fast, report["machine"]["memory_free_bytes"])
 
 
 def _lines(report: Report) -> Iterator[str]:
