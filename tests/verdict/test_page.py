@@ -234,7 +234,7 @@ def test_marks_stand_where_their_numbers_say(tmp_path: Path) -> None:
         says = path.findtext("title") or ""
         engine, epoch, value = re.fullmatch(r"(\w+), epoch (\d): ([\d.]+) %", says).groups()  # type: ignore[union-attr]
         _, y, kind = re.match(r"M([\d.]+) ([\d.]+)(.)", path.get("d", "")).groups()  # type: ignore[union-attr]
-        middle = float(y) + (0 if kind == "a" else 3.2)  # a circle begins at its side, a square at its corner
+        middle = float(y) + (0 if kind == "a" else 3.7)  # a circle begins at its side, a square at its corner
         run = next(run for run in found["runs"] if run["engine"] == {"PyTorch": "torch", "JAX": "jax"}[engine])
         accuracy = run["epochs"][int(epoch)]["validation"]["accuracy"] * 100
         assert float(value) == pytest.approx(accuracy, abs=0.051)

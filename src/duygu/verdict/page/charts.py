@@ -186,7 +186,7 @@ def mark(series: int | None, x: float, y: float, says: str | None, hollow: bool 
     """The mark of a series: circle, square, diamond or triangle; a baseline's is a small cross."""
     shapes = (
         f"M{number(x - 5.5)} {number(y)}a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0 -11 0Z",
-        f"M{number(x - 3.2)} {number(y - 3.2)}h6.4v6.4h-6.4Z",
+        f"M{number(x - 3.7)} {number(y - 3.7)}h7.4v7.4h-7.4Z",
         f"M{number(x)} {number(y - 5.4)}l5.4 5.4l-5.4 5.4l-5.4 -5.4Z",
         f"M{number(x)} {number(y - 5.2)}l5 9h-10Z",
     )

@@ -47,16 +47,12 @@ def verdict(evidence: Evidence) -> Element:
 
 
 def test_part(evidence: Evidence) -> Element:
-    """Every score of the test part."""
-    runs = grid(run_table(evidence.comparison["runs"])) if evidence.several else None
-    scores = grid(test_table(evidence.columns))
-    return _section("On the test part", _beside(tag("div", draw(accuracy_dots(evidence)), runs), scores))
-
-
-def pairs(evidence: Evidence) -> Element | None:
-    """Engine against engine, document by document."""
-    found = evidence.comparison["pairs"]
-    return _section("Engine against engine", grid(pair_table(found))) if found else None
+    """Every score of the test part, and the engines against each other, document by document."""
+    comparison = evidence.comparison
+    runs = grid(run_table(comparison["runs"])) if evidence.several else None
+    pairs = grid(pair_table(comparison["pairs"])) if comparison["pairs"] else None
+    left = tag("div", draw(accuracy_dots(evidence)), pairs, runs)
+    return _section("On the test part", _beside(left, grid(test_table(evidence.columns))))
 
 
 def courses(evidence: Evidence) -> Element:
@@ -92,7 +88,6 @@ def origin(evidence: Evidence) -> Element:
 SECTIONS: Sequence[Callable[[Evidence], Element | None]] = (
     verdict,
     test_part,
-    pairs,
     courses,
     confusions,
     cost,
@@ -110,9 +105,9 @@ def grid(table: Table) -> Element:
         else:
             bodies.append([])
     parts = [tag("tbody", *rows) for rows in bodies if rows]
-    whole = tag("table", tag("caption", table.title), tag("thead", head), *parts)
+    frame = _frame(tag("table", tag("thead", head), *parts), table.title)
     note = tag("p", table.note, class_="note") if table.note else None
-    return tag("div", _frame(whole, table.title), note, class_="table")
+    return tag("div", tag("h3", table.title), frame, note, class_="table")
 
 
 def confusion(column: Column) -> Element:
