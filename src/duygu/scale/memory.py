@@ -135,24 +135,31 @@ def _halves(count: int) -> Iterator[int]:
         yield count
 
 
-def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
-    """What PyTorch's layers keep for the backward pass, and what that needs besides."""
+def torch_saved(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
+    """Bytes that PyTorch's layers save for the backward pass, all documents as long as the longest."""
     e, c, f = BYTES[low], spec.hidden, spec.intermediate
-    rows = tokens * spec.heads * longest  # scores of a layer's attention
-    attention = 3 * c * e + c * e  # queries, keys, values; what they yield
-    norms = 2 * (4 * c + c * e + c)  # what goes in, in fp32, and comes out; a byte of dropout
-    layer = tokens * (attention + norms + 2 * f * e) + rows + 3 * c * c * e  # the weights side by side
-    around = tokens * (4 * c + 4 * c + c + 2 * c * e)  # embeddings; keys and values of the last layer
-    passing = 4 * rows * e + 2 * tokens * f * e  # of the layer whose turn it is
-    return (spec.layers - 1) * layer + around + passing
+    attention = 4 * c * e + spec.heads * longest  # queries, keys, values, what they yield; a byte of dropout a score
+    norms = 2 * (4 * c + c * e + c)  # what goes in, in fp32, and comes out; a byte of dropout a feature
+    layer = tokens * (attention + norms + 2 * f * e) + 3 * c * c * e  # the three weights side by side
+    around = tokens * (9 * c + 2 * c * e)  # of the embeddings; keys and values of the last layer
+    return (spec.layers - 1) * layer + around
+
+
+def jax_saved(spec: ModelSpec, low: str, tokens: int) -> int:
+    """Bytes that JAX's layers save for the backward pass: their input, and the products in them."""
+    wide = 7 * spec.hidden + spec.intermediate  # input, queries, keys, values, what they yield, two outputs; one of F
+    return (spec.layers - 1) * tokens * (wide * BYTES[low] + 4 * spec.heads)
+
+
+def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
+    """What is saved, and what the backward pass of one layer has besides."""
+    passing = tokens * (4 * spec.heads * longest + 2 * spec.intermediate) * BYTES[low]
+    return torch_saved(spec, low, tokens, longest) + passing
 
 
 def _jax_kept(spec: ModelSpec, low: str, tokens: int) -> int:
-    """What JAX's layers keep (products only), and what computing one of them again needs besides."""
-    e, c, f = BYTES[low], spec.hidden, spec.intermediate
-    layer = tokens * ((7 * c + f) * e + 4 * spec.heads)  # its input, five products of width C, one of width F
-    passing = tokens * (4 * f * 3 + 4 * c * 8)
-    return (spec.layers - 1) * layer + passing
+    """What is saved, and what computing one layer again and its backward pass has besides, in fp32."""
+    return jax_saved(spec, low, tokens) + tokens * 4 * (3 * spec.intermediate + 8 * spec.hidden)
 
 
 def _passing(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:

@@ -17,7 +17,8 @@ def accuracy_dots(evidence: Evidence) -> DotChart:
     """Test accuracy of every run and of the baselines."""
     rows = [_dot_row(column, evidence.series(column)) for column in evidence.columns]
     if evidence.several:
-        about = "A mark is one run, the upright line their mean. Baselines have their 95 % Wilson interval."
+        about = "A mark is one run, the upright line their mean."
+        about += " Baselines have their 95 % Wilson interval." if len(rows) > len(evidence.engines) else ""
     else:
         about = "Bars are 95 % Wilson intervals: what these documents leave open about others like them."
     return DotChart("Accuracy on the test part", about, "accuracy", tuple(rows))
