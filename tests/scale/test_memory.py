@@ -83,7 +83,7 @@ def test_jax_needs_what_its_compiler_says(low: Any) -> None:
     per_token = (found[1] - found[0]) / (16 * 128)
     predicted = to_train(SPEC, "jax", low, 4096, 128).activations - to_train(SPEC, "jax", low, 2048, 128).activations
     assert predicted / 2048 == pytest.approx(per_token, rel=0.25)
-    assert jax_saved(SPEC, low, 4096) < found[1]
+    assert jax_saved(SPEC, 4096) < found[1]
 
 
 @pytest.mark.parametrize("engine", ["torch", "jax"])

@@ -49,7 +49,7 @@ class Need:
 def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int) -> Need:
     """A training run whose largest forward pass has ``tokens`` tokens, its longest document ``longest``."""
     weights, rounded = _weights(spec)
-    kept = _torch_kept(spec, low, tokens, longest) if engine == "torch" else _jax_kept(spec, low, tokens)
+    kept = _torch_kept(spec, low, tokens, longest) if engine == "torch" else _jax_kept(spec, tokens)
     copies = 2 * rounded if low == "bf16" else 0
     return Need(_process(spec, engine, low), 4 * weights, 8 * weights, 4 * weights, copies, kept)
 
@@ -145,10 +145,13 @@ def torch_saved(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
     return (spec.layers - 1) * layer + around
 
 
-def jax_saved(spec: ModelSpec, low: str, tokens: int) -> int:
-    """Bytes that JAX's layers save for the backward pass: their input, and the products in them."""
+def jax_saved(spec: ModelSpec, tokens: int) -> int:
+    """Bytes that JAX's layers save for the backward pass: their input, and the products in them.
+
+    On a CPU, XLA keeps them in fp32 in either precision.
+    """
     wide = 7 * spec.hidden + spec.intermediate  # input, queries, keys, values, what they yield, two outputs; one of F
-    return (spec.layers - 1) * tokens * (wide * BYTES[low] + 4 * spec.heads)
+    return (spec.layers - 1) * tokens * 4 * (wide + spec.heads)
 
 
 def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
@@ -157,9 +160,9 @@ def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
     return torch_saved(spec, low, tokens, longest) + passing
 
 
-def _jax_kept(spec: ModelSpec, low: str, tokens: int) -> int:
-    """What is saved, and what computing one layer again and its backward pass has besides, in fp32."""
-    return jax_saved(spec, low, tokens) + tokens * 4 * (3 * spec.intermediate + 8 * spec.hidden)
+def _jax_kept(spec: ModelSpec, tokens: int) -> int:
+    """What is saved, and what the layer whose turn it is has besides: as much as XLA's account of it showed."""
+    return jax_saved(spec, tokens) + tokens * 4 * (5 * spec.intermediate + 14 * spec.hidden)
 
 
 def _passing(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:

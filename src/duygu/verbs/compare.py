@@ -65,12 +65,16 @@ def compare(
         return
     from duygu.verdict.compare import CompareRequest, compare_runs
     from duygu.verdict.compare import compare as run
+    from duygu.verdict.page import PAGE
 
     first, *others = sources
     if others or (Path(first) / "metrics.json").is_file():
         if model is not None:
             raise click.UsageError("finished runs are compared as they are: leave --model out")
-        print_comparison(compare_runs(sources, out), as_json)
+        result = compare_runs(sources, out)
+        if out is not None:
+            say(f"report: {out / PAGE}")
+        print_comparison(result, as_json)
         return
     if model is None or out is None:
         raise click.UsageError("give --model and --out with DATA, or two finished run folders")
