@@ -17,21 +17,25 @@ import pytest
 
 from duygu import cli
 from duygu.errors import DataError, DuyguError, GateError, Interrupted
+from duygu.models.presets import recipe_preset
 from duygu.options import chosen_recipe, texts_to_predict
+from duygu.recipe import Recipe
 from tests.test_layers import HEAVY, imported_by
 
-VERBS = ("bench", "compare", "demo", "evaluate", "parity", "predict", "split", "train")
+VERBS = ("bench", "compare", "demo", "doctor", "evaluate", "parity", "predict", "report", "split", "train")
 SHARED = {"json", "help"}
 FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
     "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
-    "train": f"engine model out recipe set seed split split-seed resume overwrite threads {FORMAT}",
-    "compare": f"model engines seeds out recipe set split split-seed resume overwrite threads {FORMAT}",
+    "train": f"engine model out recipe set print-recipe seed split split-seed resume overwrite threads {FORMAT}",
+    "compare": f"model engines seeds out recipe set print-recipe split split-seed resume overwrite threads {FORMAT}",
     "evaluate": f"split engine precision threads {FORMAT}",
     "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",
     "split": f"out kind folds shares left-out seed overwrite {FORMAT}",
     "demo": "out",
+    "doctor": "model recipe set engine",
+    "report": "",
 }
 Runs = dict[str, tuple[Path, dict[str, Any]]]
 Answer = tuple[int, str, str]
@@ -133,6 +137,13 @@ def test_traceback_is_shown_on_request(
         ("train nowhere --engine torch --model tiny --out run --set epoch=3", "did you mean epochs?"),
         ("train nowhere --engine torch --model tiny --out run --recipe huge", "no recipe preset 'huge'"),
         ("train nowhere --engine torch --model tiny --out run --recipe huge.toml", "huge.toml"),
+        ("train --print-recipe --recipe report2024", "did you mean report-2024?"),
+        ("train --print-recipe --seed -1", "--seed"),
+        ("doctor --model nowhere", "there is no config.json"),
+        ("doctor --model tiny --set length=600", "the model has 512 positions"),
+        ("doctor --model tiny --engine tf", "no engine 'tf'"),
+        ("doctor --set length=600", "--model"),
+        ("report nowhere", "neither comparison.json nor metrics.json"),
         ("compare nowhere", "give --model and --out with DATA"),
         ("compare run run --model tiny", "leave --model out"),
         ("compare nowhere --model tiny --out out --seeds 1,b", "not a list of whole numbers"),
@@ -271,6 +282,44 @@ def test_recipe_is_preset_then_settings_then_seed(tmp_path: Path) -> None:
     assert chosen_recipe("tiny", None, ()).lr != chosen_recipe("tiny", "default", ()).lr
 
 
+@pytest.mark.parametrize("verb", ["train", "compare"])
+def test_recipe_is_printed_without_any_other_argument(verb: str, ask: Callable[..., Answer]) -> None:
+    """And arguments are needed again in the next command."""
+    code, out, err = ask(verb, "--recipe", "report-2024", "--set", "epochs=2", "--print-recipe")
+    assert (code, err) == (0, "")
+    assert Recipe.from_toml(out) == recipe_preset("report-2024").recipe.changed({"epochs": 2})
+    assert "Set by hand; the preset has 3." in out
+    code, out, _ = ask(verb, "texts", "--print-recipe", "--model", "tiny")
+    assert (code, Recipe.from_toml(out)) == (0, recipe_preset("tiny").recipe)
+    code, _, err = ask(verb)
+    assert code == 2
+    assert "Missing argument" in err
+
+
+def test_printed_recipe_is_a_recipe_file(tmp_path: Path, ask: Callable[..., Answer]) -> None:
+    _, out, _ = ask("train", "--recipe", "report-2024", "--print-recipe", "--seed", "5")
+    (tmp_path / "mine.toml").write_text(out, encoding="utf-8")
+    chosen = chosen_recipe("tiny", str(tmp_path / "mine.toml"), ("lr=1e-4",))
+    assert chosen == recipe_preset("report-2024").recipe.changed({"seed": 5, "lr": 1e-4})
+
+
+def test_runs_and_comparisons_have_a_page(tiny_runs: Runs, tmp_path: Path, ask: Callable[..., Answer]) -> None:
+    """Written by train; made again, to the byte, by report."""
+    for folder, _ in tiny_runs.values():
+        page = (folder / "report.html").read_bytes()
+        assert b"Training loss, step by step" in page
+        code, out, _ = ask("report", folder)
+        assert (code, out) == (0, f"{folder / 'report.html'}\n")
+        assert (folder / "report.html").read_bytes() == page
+    ask("compare", *(folder for folder, _ in tiny_runs.values()), "--out", tmp_path / "both")
+    page = (tmp_path / "both" / "report.html").read_bytes()
+    assert b"Training loss, step by step" in page
+    assert len(page) < 300_000
+    code, out, _ = ask("report", tmp_path / "both", "--json")
+    assert json.loads(out) == {"schema": 1, "page": str(tmp_path / "both" / "report.html")}
+    assert (tmp_path / "both" / "report.html").read_bytes() == page
+
+
 def test_module_runs_as_the_script_does() -> None:
     done = subprocess.run([sys.executable, "-m", "duygu", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("duygu, version ")
@@ -288,3 +337,4 @@ def test_demo_compares_both_engines(tmp_path: Path, duygu: Callable[..., subproc
     assert done.returncode == 0, done.stderr
     assert {run["engine"] for run in json.loads(done.stdout)["runs"]} == {"torch", "jax"}
     assert "next: duygu predict" in done.stderr
+    assert (tmp_path / "demo" / "report.html").stat().st_size < 300_000

@@ -37,6 +37,7 @@ FLOORS = {
     "duygu.verdict": 6,
     "duygu.use": 6,
     "duygu.scale": 6,
+    "duygu.doctor": 6,
     "duygu.options": 7,
     "duygu.verbs": 7,
     "duygu.cli": 7,

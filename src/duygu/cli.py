@@ -18,10 +18,12 @@ from duygu.errors import DuyguError
 from duygu.verbs.bench import bench
 from duygu.verbs.compare import compare
 from duygu.verbs.demo import demo
+from duygu.verbs.doctor import doctor
 from duygu.verbs.evaluate import evaluate
 from duygu.verbs.output import say
 from duygu.verbs.parity import parity
 from duygu.verbs.predict import predict
+from duygu.verbs.report import report
 from duygu.verbs.split import split
 from duygu.verbs.train import train
 
@@ -44,7 +46,7 @@ def duygu() -> None:
     """
 
 
-for verb in (bench, compare, demo, evaluate, parity, predict, split, train):
+for verb in (bench, compare, demo, doctor, evaluate, parity, predict, report, split, train):
     duygu.add_command(verb)
 
 

@@ -16,8 +16,10 @@ from duygu.data.sources import DataFormat
 from duygu.errors import DataError, RecipeError, UserError
 
 if TYPE_CHECKING:
+    from duygu.models.presets import RecipePreset
     from duygu.recipe import Recipe
 
+PRINT_RECIPE = "--print-recipe"
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -68,9 +70,11 @@ split_option = click.option("--split", metavar="FILE", help="Take the split save
 settings_option = click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one recipe field, as in --set epochs=3."
 )
+recipe_option = click.option("--recipe", metavar="FILE|PRESET", help="A recipe in TOML, or a recipe preset's name.")
 recipe_options = together(
-    click.option("--recipe", metavar="FILE|PRESET", help="A recipe in TOML, or the name of a recipe preset."),
+    recipe_option,
     settings_option,
+    click.option(PRINT_RECIPE, is_flag=True, help="Print the recipe as TOML that explains itself, and end."),
 )
 data_options = together(
     split_option,
@@ -89,20 +93,49 @@ predictor_options = together(
 )
 
 
+class RecipeCommand(click.Command):
+    """A verb with `recipe_options`, which needs none of its other arguments where it only prints the recipe."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        needed = [option for option in self.params if option.required and PRINT_RECIPE in args]
+        for option in needed:
+            option.required = False
+        try:
+            return super().parse_args(ctx, args)
+        finally:
+            for option in needed:
+                option.required = True
+
+
 def chosen_recipe(model: str, recipe: str | None, settings: Iterable[str], seed: int | None = None) -> Recipe:
     """The model's own recipe, or the one named; then every --set; then --seed."""
+    return _changed(_named_recipe(model, recipe), settings, seed)
+
+
+def show_recipe(model: str | None, recipe: str | None, settings: Iterable[str], seed: int | None = None) -> None:
+    """Print the recipe that `chosen_recipe` would give as TOML that explains itself."""
+    preset = _named_recipe(model, recipe)
+    click.echo(preset.explained(_changed(preset, settings, seed)), nl=False)
+
+
+def _named_recipe(model: str | None, recipe: str | None) -> RecipePreset:
     from duygu.files import read_text
-    from duygu.models.presets import recipe_for, recipe_preset
-    from duygu.recipe import Recipe, parse_settings
+    from duygu.models.presets import RecipePreset, preset_for, recipe_preset
+    from duygu.recipe import Recipe
 
     if recipe is None:
-        chosen = recipe_for(model)
-    elif recipe.endswith(".toml") or os.sep in recipe:
-        chosen = Recipe.from_toml(read_text(Path(recipe), error=RecipeError), recipe)
-    else:
-        chosen = recipe_preset(recipe)
-    chosen = chosen.changed(parse_settings(settings))
-    return chosen if seed is None else chosen.changed({"seed": seed})
+        return preset_for(model)
+    if recipe.endswith(".toml") or os.sep in recipe:
+        read = Recipe.from_toml(read_text(Path(recipe), error=RecipeError), recipe)
+        return RecipePreset(recipe, "read from this file.", read, {})
+    return recipe_preset(recipe)
+
+
+def _changed(preset: RecipePreset, settings: Iterable[str], seed: int | None) -> Recipe:
+    from duygu.recipe import parse_settings
+
+    changed = preset.recipe.changed(parse_settings(settings))
+    return changed if seed is None else changed.changed({"seed": seed})
 
 
 def texts_to_predict(text: str) -> list[str]:

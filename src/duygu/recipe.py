@@ -9,39 +9,42 @@ Fine-tuning BERT": bias-corrected Adam, 10 % warm-up, many small steps.
 from __future__ import annotations
 
 import difflib
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_type_hints
 
-from duygu.errors import RecipeError
+from duygu.errors import RecipeError, printable
 
 Precision = Literal["auto", "fp32", "bf16"]
 Keep = Literal["best", "last"]
 
+COMMENT_WIDTH = 100  # characters of a line that explains a field
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The knobs of one run. ``None`` means "as the checkpoint's own config says"."""
+    """The knobs of one run; `MEANINGS` says what each is. ``None`` means "as the checkpoint's own config says"."""
 
     epochs: int = 10
-    batch: int = 16  # documents per optimiser step
-    microbatch: int = 0  # documents per forward pass; 0 takes the whole step at once
-    length: int = 256  # tokens per document, special tokens included
-    head_share: float = 0.75  # of a longer document's tokens, the share taken from its head
+    batch: int = 16
+    microbatch: int = 0
+    length: int = 256
+    head_share: float = 0.75
     lr: float = 2e-5
-    warmup: float = 0.1  # share of all updates
+    warmup: float = 0.1
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-6
-    clip: float = 1.0  # global gradient norm; 0 never clips
+    clip: float = 1.0
     dropout: float | None = None
     attention_dropout: float | None = None
     precision: Precision = "auto"
-    keep: Keep = "best"  # which epoch's weights the run keeps: best validation macro-F1, or the last
-    checkpoint_steps: int = 0  # besides every epoch, a checkpoint every N steps; 0 for epochs only
-    seed: int = 13  # head initialisation, data order and dropout; the split has a seed of its own
+    keep: Keep = "best"
+    checkpoint_steps: int = 0
+    seed: int = 13
 
     def __post_init__(self) -> None:
         for name, (holds, wanted) in _RANGES.items():
@@ -61,6 +64,20 @@ class Recipe:
         """TOML text that `from_toml` reads back to an equal recipe; unset fields are left out."""
         lines = (f"{name} = {_toml(value)}" for name, value in self.as_dict().items() if value is not None)
         return "\n".join(lines) + "\n"
+
+    def explained(self, notes: Mapping[str, str]) -> str:
+        """TOML text that `from_toml` reads back to an equal recipe, unset fields included.
+
+        Above every field stands what it is, its default where that is another, and its note in ``notes``, if any.
+        """
+        usual = Recipe().as_dict()
+        parts: list[str] = []
+        for name, value in self.as_dict().items():
+            shown = _toml("none" if value is None else value)
+            default = "" if value == usual[name] else f" Default: {usual[name]}."
+            comments = [f"{MEANINGS[name]}.{default}", *([notes[name]] if name in notes else [])]
+            parts.append("\n".join([*map(comment, comments), f"{name} = {shown}"]))
+        return "\n\n".join(parts) + "\n"
 
     @classmethod
     def from_toml(cls, text: str, where: str = "recipe.toml") -> Recipe:
@@ -86,9 +103,35 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
     return settings
 
 
+def comment(text: str) -> str:
+    """``text`` as lines of a TOML comment, whatever it holds."""
+    return textwrap.fill(printable(text), COMMENT_WIDTH, initial_indent="# ", subsequent_indent="# ")
+
+
 def _share(value: float) -> bool:
     return 0.0 <= value < 1.0
 
+
+MEANINGS: Mapping[str, str] = {
+    "epochs": "Passes over the training part",
+    "batch": "Documents per optimiser step",
+    "microbatch": "Documents per forward pass, to save memory; 0 takes the whole step at once",
+    "length": "Tokens per document, special tokens included; what is longer is cut",
+    "head_share": "Share of a longer document's tokens that is taken from its head; the rest is taken from its tail",
+    "lr": "Highest learning rate",
+    "warmup": "Share of all updates during which the learning rate rises; after them it falls to 0, both linearly",
+    "weight_decay": "AdamW's, on weights of linear layers and embeddings, not on biases and norms",
+    "beta1": "AdamW's memory of the gradient",
+    "beta2": "AdamW's memory of the squared gradient",
+    "eps": "AdamW's, added to the root of the second moment",
+    "clip": "Global norm to which a longer gradient is cut; 0 never cuts",
+    "dropout": "Rate for hidden states and head; none takes the checkpoint's own",
+    "attention_dropout": "Rate for attention probabilities; none takes the checkpoint's own",
+    "precision": "Arithmetic: fp32, bf16, or auto, which takes bf16 where this machine multiplies it faster",
+    "keep": "Weights that the run keeps: those of the epoch of best validation macro-F1, or of the last epoch",
+    "checkpoint_steps": "Besides every epoch, a checkpoint every so many steps; 0 for epochs only; changes no result",
+    "seed": "Decides head, data order and dropout; the split has a seed of its own, --split-seed",
+}
 
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (lambda value: 1 <= value <= 10_000, "an integer from 1 to 10000"),

@@ -22,11 +22,11 @@ def test_every_preset_opens_and_its_recipe_fits(name):
 
 
 def test_tiny_brings_its_own_recipe():
-    assert recipe_for("tiny") is RECIPES["tiny"]
+    assert recipe_for("tiny") is RECIPES["tiny"].recipe
     assert recipe_for("tiny").lr > 10 * Recipe().lr
     assert recipe_for("some/folder") == Recipe()
 
 
 def test_unknown_recipe_lists_the_presets():
-    with pytest.raises(RecipeError, match=r"(?s)'tinny'.*default, tiny"):
+    with pytest.raises(RecipeError, match=r"(?s)'tinny'.*default, report-2024, tiny"):
         recipe_preset("tinny")

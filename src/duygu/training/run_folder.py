@@ -32,7 +32,15 @@ from duygu.training.machine import processor, versions
 from duygu.training.plan import IntArray
 from duygu.verdict.metrics import Scores, probabilities
 
-FILES = ("metrics.json", "predictions.csv", "history.jsonl", "environment.json", "data.json", "recipe.toml")
+FILES = (
+    "metrics.json",
+    "report.html",
+    "predictions.csv",
+    "history.jsonl",
+    "environment.json",
+    "data.json",
+    "recipe.toml",
+)
 FOLDERS = ("checkpoints", "model")
 SOURCES = 100  # the most frequent ones that the record counts
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what a spreadsheet would run

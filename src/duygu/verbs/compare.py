@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from duygu.options import (
+    RecipeCommand,
     chosen_recipe,
     data_options,
     folder_options,
     format_options,
     json_option,
     recipe_options,
+    show_recipe,
     threads_option,
     whole_numbers,
 )
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from duygu.engines import EngineName
 
 
-@click.command(short_help="Train in both engines and print one table.")
+@click.command(cls=RecipeCommand, short_help="Train in both engines and print one table.")
 @click.argument("sources", metavar="DATA | RUN RUN...", nargs=-1, required=True)
 @click.option("--model", metavar="FOLDER|PRESET", help="What every run starts from; needed with DATA.")
 @click.option("--engines", metavar="LIST", default="torch,jax", show_default=True, help="Engines to compare.")
@@ -44,6 +46,7 @@ def compare(
     out: Path | None,
     recipe: str | None,
     settings: tuple[str, ...],
+    print_recipe: bool,
     split: str | None,
     split_seed: int,
     resume: bool,
@@ -52,7 +55,7 @@ def compare(
     as_json: bool,
     format: DataFormat,
 ) -> None:
-    """Train MODEL on DATA once per engine and seed, each in a process of its own, and print one table.
+    """Train MODEL on DATA once per engine and seed, each in a process of its own, and write report.html.
 
     With finished run folders in place of DATA, compare those.
 
@@ -61,14 +64,21 @@ def compare(
       duygu compare texts/ --model tiny --engines torch,jax --seeds 13,42 --out comparison
       duygu compare run-torch run-jax
     """
+    if print_recipe:
+        show_recipe(model, recipe, settings)
+        return
     from duygu.verdict.compare import CompareRequest, compare_runs
     from duygu.verdict.compare import compare as run
+    from duygu.verdict.page import PAGE
 
     first, *others = sources
     if others or (Path(first) / "metrics.json").is_file():
         if model is not None:
             raise click.UsageError("finished runs are compared as they are: leave --model out")
-        print_comparison(compare_runs(sources, out), as_json)
+        result = compare_runs(sources, out)
+        if out is not None:
+            say(f"report: {out / PAGE}")
+        print_comparison(result, as_json)
         return
     if model is None or out is None:
         raise click.UsageError("give --model and --out with DATA, or two finished run folders")

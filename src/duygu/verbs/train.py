@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from duygu.options import (
+    RecipeCommand,
     chosen_recipe,
     data_options,
     folder_options,
@@ -15,16 +16,17 @@ from duygu.options import (
     json_option,
     recipe_options,
     seed_option,
+    show_recipe,
     threads_option,
 )
-from duygu.verbs.output import console, print_json, require_sound
+from duygu.verbs.output import console, print_json, require_sound, say
 
 if TYPE_CHECKING:
     from duygu.data.sources import DataFormat
     from duygu.engines import EngineName
 
 
-@click.command(short_help="Fine-tune a model with one engine.")
+@click.command(cls=RecipeCommand, short_help="Fine-tune a model with one engine.")
 @click.argument("data")
 @click.option("--engine", metavar="torch|jax", required=True, help="Framework to train with.")
 @click.option("--model", metavar="FOLDER|PRESET", required=True, help="What to start from.")
@@ -43,6 +45,7 @@ def train(
     out: Path,
     recipe: str | None,
     settings: tuple[str, ...],
+    print_recipe: bool,
     seed: int | None,
     split: str | None,
     split_seed: int,
@@ -58,10 +61,15 @@ def train(
     Example:
       duygu train texts/ --engine torch --model tiny --out run --set epochs=3
       duygu train news.csv --text-column body --label-column mood --engine jax --model tiny --out run
+      duygu train --recipe report-2024 --print-recipe > mine.toml
     """
+    if print_recipe:
+        show_recipe(model, recipe, settings, seed)
+        return
     from duygu.training.loop import Job
     from duygu.training.loop import train as run
     from duygu.training.progress import shown_progress
+    from duygu.verdict.page import write_page
     from duygu.verdict.report import print_run
 
     job = Job(
@@ -79,8 +87,10 @@ def train(
     )
     with shown_progress() as progress:
         metrics = run(job, progress)
+    page = write_page(out)
     if as_json:
         print_json(metrics)
     else:
         print_run(metrics, console())
+        say(f"report: {page}")
     require_sound([str(out)] if metrics["collapsed"] else [])

@@ -41,6 +41,7 @@ from duygu.models.source import copy_model, find_model, hub_name
 from duygu.recipe import Recipe
 from duygu.training.progress import shown_progress
 from duygu.verdict.baselines import Baseline, baselines
+from duygu.verdict.page import PAGE, comparison_page, read_history
 from duygu.verdict.report import markdown
 from duygu.verdict.runs import Pair, Run, check_twins, engine_pairs, engine_title, read_run
 
@@ -48,7 +49,7 @@ Say = Callable[[str], None]
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = "interrupted; --resume goes on from here"
 COLLAPSED = 3  # the exit code of a run that finished and failed its quality gate
-OWN_FILES = ("request.json", "split.json", "recipe.toml", "comparison.json", "report.md", "runs", "start")
+OWN_FILES = ("request.json", "split.json", "recipe.toml", "comparison.json", "report.md", PAGE, "runs", "start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class CompareRequest:
 
 
 def compare(request: CompareRequest, say: Say) -> dict[str, object]:
-    """Train every engine on every seed and write ``comparison.json`` and ``report.md``; returns the former.
+    """Train every engine on every seed; write ``comparison.json``, which it returns, ``report.md`` and ``report.html``.
 
     Raises `UserError` for what the user can mend, `DuyguError` for a run that failed, `Interrupted` for a signal.
     """
@@ -100,11 +101,13 @@ def compare(request: CompareRequest, say: Say) -> dict[str, object]:
         check_twins(runs)
         say("baselines: majority, and a linear model on words")
         simple = baselines(corpus.texts, corpus.labels, corpus.names, split.train, split.test)
-        return _conclude(out, request.model, runs, simple)
+        result = _conclude(out, request.model, runs, simple)
+        say(f"report: {out / PAGE}")
+        return result
 
 
 def compare_runs(folders: Sequence[str | Path], out: Path | None = None) -> dict[str, object]:
-    """Compare finished run folders; with ``out``, write ``comparison.json`` and ``report.md`` there."""
+    """Compare finished run folders; with ``out``, write the same files there."""
     runs = [read_run(Path(folder)) for folder in folders]
     check_twins(runs)
     model = str(runs[0].metrics["model"])
@@ -150,6 +153,7 @@ def _conclude(out: Path, model: str, runs: Sequence[Run], simple: Sequence[Basel
     result = comparison(model, runs, simple, out)
     write_json(out / "comparison.json", result)
     write_text(out / "report.md", markdown(result))
+    write_text(out / PAGE, comparison_page(result, {run.name: read_history(run.folder) for run in runs}))
     return result
 
 

@@ -39,7 +39,7 @@ MARKUP = re.compile(r"([\\`*_\[\]<>|~&@$]|(?<=:)/)")  # what Markdown could read
 
 def markdown(comparison: Json) -> str:
     """The whole of ``report.md``."""
-    parts = [f"# {_escape(_title(comparison))}", f"**{_escape(comparison['verdict'])}**"]
+    parts = [f"# {_escape(title(comparison))}", f"**{_escape(comparison['verdict'])}**"]
     parts += [f"- {_escape(note)}" for note in notes(comparison)]
     for table in tables(comparison):
         parts += [f"## {_escape(table.title)}", markdown_table(table)]
@@ -51,7 +51,7 @@ def print_comparison(comparison: Json, console: Console) -> None:
     """Verdict, notes and tables on a terminal."""
     from rich.text import Text
 
-    console.print(_panel(_title(comparison), [_headline(comparison), "", comparison["verdict"]]))
+    console.print(_panel(title(comparison), [_headline(comparison), "", comparison["verdict"]]))
     for note in notes(comparison):
         console.print(Text(f"· {printable(note)}", style="yellow"))
     for table in tables(comparison):
@@ -99,7 +99,8 @@ def notes(comparison: Json) -> list[str]:
     return found
 
 
-def _title(comparison: Json) -> str:
+def title(comparison: Json) -> str:
+    """Model and number of seeds, in one line."""
     seeds = len({run["seed"] for run in comparison["runs"]})
     model = "/".join(PurePath(comparison["model"]).parts[-2:])
     return f"duygu · {model} · {seeds} seed{'s' * (seeds > 1)}"

@@ -1,0 +1,113 @@
+"""What a page is made of: a comparison or a single run in one form, with the steps of its runs.
+
+Everything comes from ``comparison.json`` or ``metrics.json`` and from ``history.jsonl``, so a page can be made again
+from a folder at any time, and no number on it has another source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from duygu.errors import FolderError, printable
+from duygu.files import read_json, read_lines
+from duygu.verdict.metrics import Scores
+from duygu.verdict.runs import ENGINE_TITLES, engine_title
+from duygu.verdict.tables import Column, Json, columns_of, percent
+
+Losses = tuple[tuple[int, float], ...]  # (step, training loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A comparison as ``comparison.json`` holds it, and the steps of every run by the run's name."""
+
+    comparison: Json
+    columns: tuple[Column, ...]  # engines, then baselines
+    steps: Mapping[str, Losses]
+    compares: bool = True  # false for the page of one run
+
+    @property
+    def engines(self) -> tuple[Column, ...]:
+        """The columns that have runs."""
+        return tuple(column for column in self.columns if column.runs)
+
+    def series(self, column: Column) -> int | None:
+        """The look of a column, the same on every page for engines that are known; a baseline has none."""
+        if not column.runs:
+            return None
+        known, engine = list(ENGINE_TITLES), column.runs[0]["engine"]
+        return known.index(engine) if engine in known else len(known) + self.engines.index(column)
+
+    @property
+    def several(self) -> bool:
+        """Whether an engine ran more than once."""
+        return any(len(column.runs) > 1 for column in self.engines)
+
+
+def comparison_evidence(comparison: Json, histories: Mapping[str, Sequence[Json]]) -> Evidence:
+    """Of a comparison; raises KeyError, TypeError or ValueError where it has not the form of one."""
+    steps = {name: losses for name, history in histories.items() if (losses := _losses(history))}
+    return Evidence(comparison, _columns(comparison), steps)
+
+
+def run_evidence(metrics: Json, history: Sequence[Json]) -> Evidence:
+    """Of a single run: a comparison with one engine and nothing to compare it with."""
+    name = f"{metrics['engine']}-{metrics['seed']}"
+    comparison = {
+        "model": metrics["model"],
+        "verdict": _run_verdict(metrics),
+        "engines": {metrics["engine"]: {"accuracy_mean": metrics["test"]["accuracy"]}},
+        "baselines": [],
+        "pairs": [],
+        "runs": [{**metrics, "name": name}],
+    }
+    steps = {name: losses} if (losses := _losses(history)) else {}
+    return Evidence(comparison, _columns(comparison), steps, compares=False)
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Of a comparison folder or a finished run folder; raises `FolderError` for anything else."""
+    compared = folder / "comparison.json"
+    source = compared if compared.is_file() else folder / "metrics.json"
+    if not source.is_file():
+        fix = "give a folder that duygu compare, demo or train wrote"
+        raise FolderError("holds neither comparison.json nor metrics.json", str(folder), fix)
+    found = read_json(source)
+    try:
+        if source == compared:
+            runs = {run["name"]: folder / run["folder"] for run in found["runs"]}
+            return comparison_evidence(found, {name: read_history(path) for name, path in runs.items()})
+        return run_evidence(found, read_history(folder))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        problem = f"not in the form that duygu writes ({type(error).__name__}: {error})"
+        raise FolderError(problem, str(source), "restore it, or run the command again") from error
+
+
+def read_history(folder: Path) -> list[Json]:
+    """Every line of a run's ``history.jsonl``; none where the run was moved or the file is gone."""
+    path = folder / "history.jsonl"
+    return list(read_lines(path)) if path.is_file() else []
+
+
+def _columns(comparison: Json) -> tuple[Column, ...]:
+    """Columns whose names are one line each: a table breaks its heads where the tool's own words do, and only there."""
+    return tuple(replace(column, title=printable(column.title)) for column in columns_of(comparison))
+
+
+def _losses(history: Sequence[Json]) -> Losses:
+    lines = [(int(line["step"]), float(line["loss"])) for line in history if "step" in line and "loss" in line]
+    return tuple((step, loss) for step, loss in lines if math.isfinite(loss))
+
+
+def _run_verdict(metrics: Json) -> str:
+    """What one run shows, in words."""
+    test = Scores.from_json(metrics["test"])
+    low, high = (f"{bound * 100:.1f}" for bound in test.accuracy_interval)
+    who = f"{engine_title(metrics['engine'])}, seed {metrics['seed']}"
+    found = f"{who}: {percent(test.accuracy)} of {test.documents} test documents right (95 % interval {low} to {high})"
+    if metrics["collapsed"]:
+        return f"{found}. It collapsed: almost every document got the same label."
+    return f"{found}. This is one run; duygu compare shows what differs between engines and seeds."

@@ -1,0 +1,205 @@
+"""The parts of a page in reading order; each is a function of the evidence that may have nothing to show.
+
+A new part is a function here and its name in `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from duygu.verdict.metrics import Scores
+from duygu.verdict.page.charts import draw, look
+from duygu.verdict.page.evidence import Evidence
+from duygu.verdict.page.figures import accuracy_course, accuracy_dots, loss_course, loss_steps
+from duygu.verdict.page.markup import Element, Node, tag
+from duygu.verdict.report import notes, title
+from duygu.verdict.tables import (
+    Column,
+    Row,
+    Table,
+    cost_table,
+    epoch_table,
+    pair_table,
+    percent,
+    run_table,
+    share,
+    spread,
+    test_table,
+)
+
+HEATS = 10  # shades of a confusion matrix
+INDENTED = ("  95 % interval", "  min-max of seeds", "  before training")  # rows that belong to the one above
+DIGEST = 12  # characters of a SHA-256 that are shown
+
+
+def verdict(evidence: Evidence) -> Element:
+    """The finding first, what must not be missed, then each accuracy in large."""
+    headline, _, rest = evidence.comparison["verdict"].partition(". ")
+    warnings = [tag("li", note) for note in notes(evidence.comparison)]
+    return tag(
+        "header",
+        tag("p", title(evidence.comparison), class_="kicker"),
+        tag("h1", f"{headline}." if rest else headline),
+        tag("p", rest, class_="rest"),
+        tag("ul", *warnings, class_="notes") if warnings else None,
+        tag("ul", *(_tile(evidence, column) for column in evidence.columns), class_="tiles"),
+    )
+
+
+def test_part(evidence: Evidence) -> Element:
+    """Every score of the test part, and the engines against each other, document by document."""
+    comparison = evidence.comparison
+    runs = grid(run_table(comparison["runs"])) if evidence.several else None
+    pairs = grid(pair_table(comparison["pairs"])) if comparison["pairs"] else None
+    left = tag("div", draw(accuracy_dots(evidence)), pairs, runs)
+    return _section("On the test part", _beside(left, grid(test_table(evidence.columns))))
+
+
+def courses(evidence: Evidence) -> Element:
+    """How the runs went, as figures and as a table."""
+    charts = [accuracy_course(evidence), loss_course(evidence), loss_steps(evidence)]
+    drawn = [draw(chart) for chart in charts if chart is not None]
+    missing = [run["name"] for run in evidence.comparison["runs"] if run["name"] not in evidence.steps]
+    lost = f"No history.jsonl was found for {', '.join(missing)}, so their steps are not shown." if missing else None
+    left_out = tag("p", lost, class_="note") if lost else None
+    heading = "How they learned" if evidence.compares else "How it learned"
+    return _section(heading, _beside(*drawn, grid(epoch_table(evidence.engines))), left_out)
+
+
+def confusions(evidence: Evidence) -> Element:
+    """Confusion matrices side by side, shaded by their share of the true label."""
+    seeds = len(evidence.engines[0].test)
+    summed = f" Summed over {seeds} seeds." if seeds > 1 else ""
+    about = f"Rows are the true labels, columns the predicted ones; a share is of its row.{summed}"
+    matrices = [confusion(column) for column in evidence.engines]
+    return _section("What is taken for what", tag("p", about, class_="note"), tag("div", *matrices, class_="matrices"))
+
+
+def cost(evidence: Evidence) -> Element:
+    """Time, rate and memory."""
+    return _section("What it cost", grid(cost_table(evidence.engines)))
+
+
+def origin(evidence: Evidence) -> Element:
+    """What the numbers rest on, so that they can be found again."""
+    return _section("What this rests on", tag("dl", *(tag("div", *pair) for pair in _facts(evidence)), class_="facts"))
+
+
+SECTIONS: Sequence[Callable[[Evidence], Element | None]] = (
+    verdict,
+    test_part,
+    courses,
+    confusions,
+    cost,
+    origin,
+)
+
+
+def grid(table: Table) -> Element:
+    """A table of `duygu.verdict.tables` as an element, wide ones within a frame of their own."""
+    head = tag("tr", *(tag("th", *_broken(name), scope="col") for name in table.columns))
+    bodies: list[list[Element]] = [[]]
+    for row in table.rows:
+        if row:
+            bodies[-1].append(_row(row))
+        else:
+            bodies.append([])
+    parts = [tag("tbody", *rows) for rows in bodies if rows]
+    frame = _frame(tag("table", tag("thead", head), *parts), table.title)
+    note = tag("p", table.note, class_="note") if table.note else None
+    return tag("div", tag("h3", table.title), frame, note, class_="table")
+
+
+def confusion(column: Column) -> Element:
+    """One engine's confusion matrix over all its runs: counts with their share of the row."""
+    labels = column.test[0].labels
+    places = range(len(labels))
+    counts = [[sum(scores.confusion[i][j] for scores in column.test) for j in places] for i in places]
+    rows = [
+        tag(
+            "tr",
+            tag("th", labels[i], scope="row"),
+            *(_count(counts[i][j], sum(counts[i]), i == j) for j in places),
+        )
+        for i in places
+    ]
+    head = tag("tr", tag("th", scope="col"), *(tag("th", label, scope="col") for label in labels))
+    whole = tag("table", tag("caption", column.title), tag("thead", head), tag("tbody", *rows), class_="matrix")
+    return _frame(whole, f"confusion matrix of {column.title}")
+
+
+def _section(heading: str, *content: Node | None) -> Element:
+    return tag("section", tag("h2", heading), *content)
+
+
+def _beside(*content: Node) -> Element:
+    """Side by side where there is room."""
+    return tag("div", *content, class_="beside")
+
+
+def _frame(content: Element, name: str) -> Element:
+    """Scrolls sideways where the content is wider than the page; the keyboard reaches it."""
+    return tag("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
+
+
+def _row(row: Row) -> Element:
+    name, *cells = row
+    indent = "sub" if name in INDENTED else None
+    return tag("tr", tag("th", name.strip(), scope="row", class_=indent), *(tag("td", cell) for cell in cells))
+
+
+def _broken(name: str) -> list[Node]:
+    """A column's name, with line ends as elements."""
+    first, *others = name.split("\n")
+    return [first, *(part for other in others for part in (tag("br"), other))]
+
+
+def _count(count: int, total: int, right: bool) -> Element:
+    part = count / total if total else 0.0
+    heat = f"{'right' if right else 'wrong'} h{round(part * HEATS)}"
+    return tag("td", tag("b", str(count)), tag("span", f" {part * 100:.0f} %"), class_=heat)
+
+
+def _tile(evidence: Evidence, column: Column) -> Element:
+    """One engine's or baseline's accuracy, with what is known of its uncertainty."""
+    values = [scores.accuracy for scores in column.test]
+    if len(values) > 1:
+        under = f"{len(values)} seeds, {min(values) * 100:.1f} to {max(values) * 100:.1f}"
+    else:
+        low, high = column.test[0].accuracy_interval
+        under = f"95 % interval {low * 100:.1f} to {high * 100:.1f}"
+    name = column.title if column.runs else f"{column.title} baseline"
+    return tag(
+        "li",
+        tag("span", name, class_="who"),
+        tag("b", spread(values, percent)),
+        tag("span", under),
+        tag("span", _others(column.test), class_="others"),
+        class_=look(evidence.series(column)),
+    )
+
+
+def _others(test: Sequence[Scores]) -> str:
+    macro, mcc = (spread([getattr(scores, name) for scores in test], share) for name in ("macro_f1", "mcc"))
+    return f"macro-F1 {macro} · MCC {mcc}"
+
+
+def _facts(evidence: Evidence) -> list[tuple[Element, Element]]:
+    comparison = evidence.comparison
+    data = comparison.get("data", {})
+    test = evidence.columns[0].test[0]
+    runs = comparison["runs"]
+    facts: list[tuple[str, str]] = [
+        ("runs", ", ".join(run["name"] for run in runs)),
+        ("arithmetic", ", ".join(dict.fromkeys(str(run["precision"]) for run in runs))),
+        ("labels", ", ".join(test.labels)),
+        ("test documents", str(test.documents)),
+    ]
+    if "documents" in data:
+        counts = ", ".join(f"{label} {count}" for label, count in data.get("labels", {}).items())
+        facts.append(("documents", f"{data['documents']} ({counts}); {data.get('truncated', 0)} cut to the limit"))
+    facts += [("note on the data", str(warning)) for warning in data.get("warnings", ())]
+    for name, key in (("texts", "corpus"), ("token ids", "tokens"), ("split", "split")):
+        if key in data:
+            facts.append((f"SHA-256 of the {name}", str(data[key])[:DIGEST]))
+    return [(tag("dt", name), tag("dd", value)) for name, value in facts]
