@@ -63,13 +63,11 @@ def make_split(
     """
     parts = allocate(labels, groups, shares, seed)
     indices = [np.flatnonzero(parts == number).astype(np.int32) for number in range(len(PARTS))]
-    return checked_split(*indices, labels, ids, seed, where, MORE)
+    return checked_split(indices, labels, ids, seed, where, MORE)
 
 
 def checked_split(
-    train: IntArray,
-    validation: IntArray,
-    test: IntArray,
+    documents: Sequence[IntArray],
     labels: IntArray,
     ids: Sequence[str],
     seed: int,
@@ -77,8 +75,8 @@ def checked_split(
     fix: str,
     warnings: Sequence[str] = (),
 ) -> Split:
-    """A split of these documents; raises `DataError` where a label of the corpus lacks in a part."""
-    indices = {"train": train, "validation": validation, "test": test}
+    """A split with these ``documents`` in its three parts; raises `DataError` where a part lacks a label."""
+    indices = dict(zip(PARTS, documents, strict=True))
     _check_labels(indices, labels, ids, where, fix)
     return _split(indices, ids, seed, [*warnings, *_inexact(ids)])
 

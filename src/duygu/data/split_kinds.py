@@ -32,8 +32,8 @@ def make_folds(
     splits: list[Split] = []
     for fold in range(folds):
         side, test = (np.flatnonzero(chosen).astype(np.int32) for chosen in (fold_of != fold, fold_of == fold))
-        train, validation = carve(side, labels, groups, seed)
-        splits.append(checked_split(train, validation, test, labels, ids, seed, where, FEWER))
+        trained = carve(side, labels, groups, seed)
+        splits.append(checked_split((*trained, test), labels, ids, seed, where, FEWER))
     return splits
 
 
@@ -54,8 +54,9 @@ def split_by_time(
     if not len(dated):
         fix = "name a column with --date-column; file names tell dates in the form source_2024-01-31.txt"
         raise DataError("no document has a date", where, fix)
-    order = dated[np.argsort(np.array([dates[number] for number in dated]), kind="stable")]
-    ordered = [str(dates[number]) for number in order]
+    when = np.array([str(date) for date in dates if date is not None])
+    by_age = np.argsort(when, kind="stable")
+    order, ordered = dated[by_age], [str(date) for date in when[by_age].tolist()]
     first, second = _cuts(ordered, shares, where)
     parts = [order[:first], order[first:second], order[second:]]
     kept = [
@@ -64,8 +65,7 @@ def split_by_time(
     ]
     notes = _left_out(len(ids) - len(dated), "have no date")
     notes += _left_out(len(order) - sum(map(len, kept)), "are later copies of texts in an earlier part")
-    train, validation, test = (np.sort(part) for part in kept)
-    return checked_split(train, validation, test, labels, ids, 0, where, OTHER_SHARES, notes)
+    return checked_split([np.sort(part) for part in kept], labels, ids, 0, where, OTHER_SHARES, notes)
 
 
 def split_by_source(
@@ -89,8 +89,7 @@ def split_by_source(
     side = _without(others, groups, [test])
     notes = _left_out(len(ids) - len(test) - len(others), "have no source")
     notes += _left_out(len(others) - len(side), f"are copies of texts of {left_out}")
-    train, validation = carve(side, labels, groups, seed)
-    return checked_split(train, validation, test, labels, ids, seed, where, OTHER_SOURCE, notes)
+    return checked_split((*carve(side, labels, groups, seed), test), labels, ids, seed, where, OTHER_SOURCE, notes)
 
 
 def sources_to_leave_out(labels: IntArray, sources: Sequence[str | None], where: str = "the documents") -> list[str]:
