@@ -2,8 +2,8 @@
 
 Counted is what the engines hold at the fullest moment: fp32 masters, Adam's two moments, gradients, the bf16 copies
 that layers compute with, and the activations of the largest step, layer by layer as the engines keep them for the
-backward pass. On top come the process itself, with its framework's libraries, and what the memory allocator does not
-give back in time, which was measured on CPUs: docs/performance.md has both, and how near the sums came.
+backward pass. The process around them, and what the C library's allocator holds of memory that was freed, are numbers
+measured on a CPU. docs/memory.md has the measurements and how near the sums came.
 
     C  hidden width     F  intermediate width     H  heads     T  tokens of the step     L  longest document
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from duygu.models.spec import ModelSpec, tensor_shapes
@@ -20,12 +20,15 @@ from duygu.recipe import Recipe
 
 BYTES = {"fp32": 4, "bf16": 2}
 MIB, GIB = 1 << 20, 1 << 30
-PROCESS = {
+TRAINING = {  # a process of its own, everything imported, before a model is there
     ("torch", "fp32"): 416 * MIB,
-    ("torch", "bf16"): 1000 * MIB,
-    ("jax", "fp32"): 668 * MIB,
-    ("jax", "bf16"): 800 * MIB,
+    ("torch", "bf16"): 1266 * MIB,  # oneDNN keeps the kernels of up to 1,024 shapes, and exact layouts are many
+    ("jax", "fp32"): 690 * MIB,  # half of it compiles
+    ("jax", "bf16"): 690 * MIB,
 }
+SCORING = {"torch": 300 * MIB, "jax": 500 * MIB}
+HELD = {"torch": 0.7, "jax": 0.4}  # of the activations: freed, and not given back to the system
+MAPPED = 32 * MIB  # what is larger, glibc does give back: the most that its M_MMAP_THRESHOLD grows to
 SCORED = 4096  # tokens of a scoring pass: duygu.training.plan.EVALUATION_TOKENS
 
 
@@ -39,28 +42,46 @@ class Need:
     gradients: int
     copies: int
     activations: int
+    held: int  # by the allocator, after it was freed
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.process + self.masters + self.moments + self.gradients + self.copies + self.activations
+        return sum(astuple(self))
 
 
 def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int) -> Need:
     """A training run whose largest forward pass has ``tokens`` tokens, its longest document ``longest``."""
     weights, rounded = _weights(spec)
-    kept = _torch_kept(spec, low, tokens, longest) if engine == "torch" else _jax_kept(spec, tokens)
-    copies = 2 * rounded if low == "bf16" else 0
-    return Need(_process(spec, engine, low), 4 * weights, 8 * weights, 4 * weights, copies, kept)
+    if engine == "torch":
+        kept, held = _torch_kept(spec, low, tokens, longest), _torch_held(spec, low, tokens, longest)
+    else:
+        kept = held = _jax_kept(spec, tokens)
+    return Need(
+        process=TRAINING[engine, low] + _largest(spec),
+        masters=4 * weights,
+        moments=8 * weights,
+        gradients=4 * weights,
+        copies=2 * rounded if low == "bf16" else 0,
+        activations=kept,
+        held=round(HELD[engine] * held),
+    )
 
 
 def to_score(spec: ModelSpec, engine: str, low: str, longest: int) -> Need:
     """Scoring texts of at most ``longest`` tokens."""
     weights, rounded = _weights(spec)
     tokens = max(SCORED, longest)
-    moments = 8 * weights if engine == "jax" else 0  # its state has them from the start
-    copies = 2 * rounded if low == "bf16" else 0
-    return Need(_process(spec, engine, low), 4 * weights, moments, 0, copies, _passing(spec, low, tokens, longest))
+    passing = _torch_passing(spec, low, tokens, longest) if engine == "torch" else tokens * 40 * spec.hidden
+    return Need(
+        process=SCORING[engine] + _largest(spec),
+        masters=4 * weights,
+        moments=8 * weights if engine == "jax" else 0,  # its state has them from the start
+        gradients=0,
+        copies=2 * rounded if low == "bf16" else 0,
+        activations=passing,
+        held=0,
+    )
 
 
 def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
@@ -87,10 +108,9 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
     }
 
 
-def _process(spec: ModelSpec, engine: str, low: str) -> int:
-    """The process before a step, and the largest tensor once more, which is read before it is held."""
-    largest = max(math.prod(shape) for shape in tensor_shapes(spec).values())
-    return PROCESS[engine, low] + 4 * largest
+def _largest(spec: ModelSpec) -> int:
+    """Bytes of the largest tensor, which is read before it is held."""
+    return 4 * max(math.prod(shape) for shape in tensor_shapes(spec).values())
 
 
 def is_rounded(name: str) -> bool:
@@ -137,11 +157,9 @@ def _halves(count: int) -> Iterator[int]:
 
 def torch_saved(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
     """Bytes that PyTorch's layers save for the backward pass, all documents as long as the longest."""
-    e, c, f = BYTES[low], spec.hidden, spec.intermediate
-    attention = 4 * c * e + spec.heads * longest  # queries, keys, values, what they yield; a byte of dropout a score
-    norms = 2 * (4 * c + c * e + c)  # what goes in, in fp32, and comes out; a byte of dropout a feature
-    layer = tokens * (attention + norms + 2 * f * e) + 3 * c * c * e  # the three weights side by side
-    around = tokens * (9 * c + 2 * c * e)  # of the embeddings; keys and values of the last layer
+    beside = 3 * spec.hidden * spec.hidden * BYTES[low]  # the weights of queries, keys and values, side by side
+    around = tokens * (9 + 2 * BYTES[low]) * spec.hidden  # of the embeddings; keys and values of the last layer
+    layer = tokens * sum(_torch_tensors(spec, low, longest)) + beside
     return (spec.layers - 1) * layer + around
 
 
@@ -152,6 +170,21 @@ def jax_saved(spec: ModelSpec, tokens: int) -> int:
     """
     wide = 7 * spec.hidden + spec.intermediate  # input, queries, keys, values, what they yield, two outputs; one of F
     return (spec.layers - 1) * tokens * 4 * (wide + spec.heads)
+
+
+def _torch_tensors(spec: ModelSpec, low: str, longest: int) -> tuple[int, ...]:
+    """Bytes a token of each tensor that a layer saves."""
+    c, f, e = spec.hidden, spec.intermediate, BYTES[low]
+    attention = (3 * c * e, c * e, spec.heads * longest)  # queries, keys, values; what they yield; dropped scores
+    norm = (c, 4 * c, c * e)  # dropped features; what goes in, in fp32; what comes out
+    return (*attention, *norm, f * e, f * e, *norm)
+
+
+def _torch_held(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
+    """Bytes of all layers' tensors that are small enough for the allocator to hold on to."""
+    return (spec.layers - 1) * sum(
+        size for part in _torch_tensors(spec, low, longest) if (size := tokens * part) <= MAPPED
+    )
 
 
 def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
@@ -165,7 +198,7 @@ def _jax_kept(spec: ModelSpec, tokens: int) -> int:
     return jax_saved(spec, tokens) + tokens * 4 * (5 * spec.intermediate + 14 * spec.hidden)
 
 
-def _passing(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
-    """What one layer of a forward pass has at once."""
+def _torch_passing(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
+    """What one layer of a forward pass has at once in PyTorch."""
     e, c, f = BYTES[low], spec.hidden, spec.intermediate
     return tokens * (12 * c * e + 3 * f * e) + 2 * tokens * spec.heads * longest * 4
