@@ -116,7 +116,9 @@ def main() -> None:
 
 def report(bench: dict[str, Any], spec: ModelSpec, rates: dict[tuple[str, str], float]) -> None:
     """A line for each of duygu's contenders in W1: documents per second, and of the end that the processor sets."""
-    (part,) = [part for part in bench["parts"] if part["name"] == "W1"]
+    part = next((part for part in bench["parts"] if part["name"] == "W1"), None)
+    if part is None:
+        raise SystemExit("this bench holds no W1: run duygu bench --workloads W1 --out FILE")
     for contender in part["contenders"]:
         engine = ENGINES.get(contender["name"])
         if engine is None:
