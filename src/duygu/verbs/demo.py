@@ -35,6 +35,16 @@ def demo(out: Path, as_json: bool) -> None:
         say(f"{missing} is not installed, so {engines[0]} runs alone: pip install 'duygu[{missing}]'")
     recipe = recipe_for("tiny")
     request = CompareRequest(str(demo_corpus()), "tiny", out, recipe, engines, (recipe.seed,), overwrite=True)
-    print_comparison(run(request, say), as_json)
-    run_folder = shlex.quote(str(out / "runs" / f"{engines[0]}-{recipe.seed}"))
-    say(f'next: duygu predict {run_folder} "{DEMO_TEXT}"')
+    result = run(request, say)
+    try:
+        print_comparison(result, as_json)
+    finally:  # a collapsed run is an error, and has a report all the same
+        for line in farewell(out, f"{engines[0]}-{recipe.seed}"):
+            say(line)
+
+
+def farewell(out: Path, run: str) -> tuple[str, str]:
+    """Where the report is, and the next command to try: it asks run ``run`` of the comparison in ``out``."""
+    page = out / "report.html"
+    report = page if page.is_file() else out / "report.md"
+    return f"report: {report}", f'next: duygu predict {shlex.quote(str(out / "runs" / run))} "{DEMO_TEXT}"'
