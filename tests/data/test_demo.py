@@ -81,7 +81,7 @@ def test_demo_has_texts_of_many_lengths_and_five_very_long_ones(corpus: Corpus) 
     lengths = np.array([len(words(text)) for text in corpus.texts])
     assert lengths.min() < 10
     assert (lengths > 256).sum() == 5
-    assert ((lengths > 40) & (lengths < 256)).sum() >= 10
+    assert ((lengths > 40) & (lengths <= 100)).sum() >= 30
 
 
 def test_demo_is_not_made_of_templates(corpus: Corpus, groups: np.ndarray) -> None:
