@@ -29,10 +29,10 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
-def write_model_folder(folder: Path) -> Path:
+def write_model_folder(folder: Path, **sizes: int) -> Path:
     """A sound folder of an encoder without head: config.json, model.safetensors, vocab.txt."""
     folder.mkdir()
-    config = {"model_type": "bert", **SIZES}
+    config = {"model_type": "bert", **SIZES, **sizes}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     generator = np.random.default_rng(0)
     shapes = tensor_shapes(read_spec(config, LABELS, "config.json"))

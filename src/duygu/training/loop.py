@@ -23,7 +23,7 @@ from duygu.training.checkpoint import Mark
 from duygu.training.machine import peak_memory
 from duygu.training.plan import Batch, FloatArray, IntArray, Step, assemble
 from duygu.training.preparation import Batches, Job, Setup, as_begun, read_data, set_up, start_tensors
-from duygu.training.progress import Progress
+from duygu.training.progress import SILENT, Progress
 from duygu.training.run_folder import RunFolder, model_card, open_run, predictions_table
 from duygu.training.scoring import score
 from duygu.training.signals import Signals, caught_signals
@@ -34,7 +34,7 @@ __all__ = ["Job", "train"]
 COLLAPSED = 0.98  # share of predictions that one label has in a run that learned nothing
 
 
-def train(job: Job, progress: Progress) -> dict[str, Any]:
+def train(job: Job, progress: Progress = SILENT) -> dict[str, Any]:
     """Train, or go on training, and write the run folder; returns what ``metrics.json`` holds.
 
     Raises `UserError` for what the user can mend, `Interrupted` after a signal (the state is saved) and `DuyguError`

@@ -50,6 +50,9 @@ class Silent:
         """Nothing."""
 
 
+SILENT = Silent()
+
+
 class Lines(Silent):
     """Messages and epochs as plain lines; no phases, no bars."""
 
