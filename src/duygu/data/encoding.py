@@ -85,7 +85,7 @@ def codec(name: str) -> str:
     """Python's own name of an encoding that files can have; raises `DataError` for any other."""
     try:
         found = codecs.lookup(name).name
-        b"".decode(found)  # refuses what is no text encoding, such as hex
+        " ".encode(found)  # refuses what is no text encoding, such as hex
         codecs.getincrementaldecoder(found)
     except (LookupError, ValueError):
         found = ""

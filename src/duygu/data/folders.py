@@ -20,6 +20,7 @@ from duygu.errors import DataError, printable
 PARTS = {"train", "training", "dev", "val", "valid", "validation", "test", "eval", "unsup"}
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 UNLABELLED = "file(s) lie beside the label folders, so have no label,"
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a pipe must not wait
 REPAIR = "convert it to UTF-8, repair or remove it, or name its encoding with --encoding"
 
 
@@ -99,8 +100,11 @@ def _is_inside(path: Path, root: Path) -> bool:
 
 
 def _read_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with os.fdopen(os.open(path, READ), "rb") as file:
+        status = os.fstat(file.fileno())
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise Undecodable("it became a pipe or a device after it was listed")
         if size > DOCUMENT_LIMIT:
             raise Undecodable(f"it is larger than {DOCUMENT_LIMIT // 2**20} MB, so hardly one document")
         data = file.read(size + 1)  # a read reserves all that it asks for
