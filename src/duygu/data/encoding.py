@@ -50,11 +50,12 @@ _MARKED = (
 
 
 class Undecodable(ValueError):
-    """Why bytes are not text, and the line (from 1) where that shows."""
+    """Why bytes are not text, the line (from 1; 0 where it is the whole) where that shows, and a fix of its own."""
 
-    def __init__(self, reason: str, line: int = 1) -> None:
+    def __init__(self, reason: str, line: int = 1, fix: str = "") -> None:
         super().__init__(reason)
         self.line = line
+        self.fix = fix
 
 
 def decode(data: bytes, forced: str | None = None) -> tuple[str, str]:
