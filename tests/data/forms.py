@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from duygu.data.corpus import Corpus
 
 COLUMNS = ("id", "label", "text", "date", "source")
@@ -38,8 +40,8 @@ def write_json_lines(path: Path, rows: Rows) -> Path:
 
 
 def write_parquet(path: Path, rows: Rows) -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet
+    pa = pytest.importorskip("pyarrow", reason="no pyarrow: pip install 'duygu[parquet]'")
+    import pyarrow.parquet  # noqa: F401  a part that is not there until it is imported
 
     pa.parquet.write_table(pa.table(dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))), path)
     return path

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from duygu import cli
 from duygu.data.corpus import Corpus, clean, read_corpus
 from duygu.data.dates import iso_date, source_and_date
 from duygu.data.demo import demo_corpus
@@ -55,21 +56,41 @@ def test_rows_without_ids_are_numbered_alike_in_every_form(name: str, demo: Corp
 
 
 def test_same_corpus_gives_the_same_run_in_every_form(texts: Path, tmp_path: Path) -> None:
-    """Weights and predictions are equal to the bit; the record says how each was read."""
-    recipe = Recipe(epochs=1, batch=16, length=16, lr=1e-3, precision="fp32")
+    """Digest, split, weights after two epochs and predictions are equal; the record says how each was read."""
+    recipe = Recipe(epochs=2, batch=16, length=16, lr=1e-3, precision="fp32")
     rows = rows_of(read_corpus(texts))
     sources: dict[str, tuple[Path, DataFormat]] = {"folder": (texts, DataFormat())}
     for name in ("semicolons.csv", "lines.jsonl", "table.parquet"):
         sources[name] = WRITERS[name](tmp_path / name, rows), DataFormat(id_column="id")
-    made: dict[str, tuple[bytes, bytes]] = {}
+    made: dict[str, tuple[bytes | str, ...]] = {}
     for name, (data, format) in sources.items():
         out = tmp_path / f"run-{name}"
         train(Job(str(data), "tiny", "torch", recipe, out, threads=1, format=format), Silent())
         weights = next((out / "model").glob("*.safetensors")).read_bytes()
-        made[name] = weights, (out / "predictions.csv").read_bytes()
         record = json.loads((out / "data.json").read_text(encoding="utf-8"))
+        made[name] = weights, (out / "predictions.csv").read_bytes(), record["corpus"], record["split"]
         assert (record["root"], record["format"]) == (str(data), format.as_dict())
     assert len(set(made.values())) == 1
+
+
+def test_run_remembers_how_its_table_was_laid_out(
+    texts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Gone on with and evaluated without naming the columns again; another table is not read that way."""
+    data = write_delimited(tmp_path / "t.csv", rows_of(read_corpus(texts)), encoding="utf-16-le")
+    data.write_bytes(data.read_bytes().replace("text".encode("utf-16-le"), "body".encode("utf-16-le"), 1))
+    run = ["--engine", "torch", "--model", "tiny", "--out", str(tmp_path / "run"), "--set", "epochs=1"]
+    run += ["--set", "length=16", "--threads", "1", "--json"]
+    columns = ["--text-column", "body", "--id-column", "id", "--encoding", "utf-16-le"]
+    assert cli.main(["train", str(data), *run, *columns]) in (0, 3)
+    first = capfd.readouterr().out
+    assert cli.main(["train", str(data), *run, "--resume"]) in (0, 3)
+    assert capfd.readouterr().out == first
+    assert cli.main(["evaluate", str(tmp_path / "run"), str(data), "--engine", "torch", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["part"] == "test"
+    other = tmp_path / "other.csv"
+    other.write_bytes(data.read_bytes())
+    assert cli.main(["evaluate", str(tmp_path / "run"), str(other), "--engine", "torch"]) == 2
 
 
 def test_runs_of_a_comparison_read_the_table_as_they_were_told(

@@ -218,7 +218,12 @@ ENCODED = [
         "not valid UTF-32",
         "a.txt:1",
     ),
-    ("many files cannot be read", files(dict.fromkeys(GOOD, b"\0\xff")), "(11 other faults: ", "texts/down/n1.txt:1"),
+    (
+        "many files cannot be read",
+        files(dict.fromkeys(GOOD, b"\0\x81\xff")),
+        "(11 other faults: ",
+        "texts/down/n1.txt:1",
+    ),
     ("an encoding that does not exist", files({}, "--encoding", "utf-9"), "no text encoding 'utf-9'", "--encoding"),
     ("an encoding that is none of text", files({}, "--encoding", "hex"), "no text encoding 'hex'", "--encoding"),
     ("an encoding of host names", files({}, "--encoding", "idna"), "no text encoding 'idna'", "--encoding"),

@@ -13,6 +13,7 @@ import importlib
 import io
 import os
 import pkgutil
+import re
 import stat
 import sys
 import tempfile
@@ -26,12 +27,16 @@ from duygu import cli
 from tests.mistakes.case import Mistake
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "mistakes.md"
-SHOWN = 240  # characters of a cell
+_library = re.compile(
+    r"(not (?:valid JSON(?: at column \d+)?|usable JSON|a sound Parquet file|valid CSV)): .+?(?= \(\d+ other|$)"
+)
+SHOWN = 200  # characters of a cell
 INTRODUCTION = """# What duygu says to mistakes
 
 Each row was made, by the test suite, in a fresh folder: duygu ended with exit code 2, a message of three lines (what
 happened, where, how to fix it), no traceback, and every file that was there before unchanged. Paths are relative to
-that folder. `python -m tests.mistakes` in the root of the repository writes this page again; a test compares it.
+that folder. Dots stand for a library's own words, which differ by its version. `python -m tests.mistakes` in the root
+of the repository writes this page again; a test compares it.
 """
 
 
@@ -97,6 +102,7 @@ def table(mistakes: Sequence[Mistake]) -> str:
 
 
 def _cell(text: str) -> str:
+    text = _library.sub(r"\1: ...", text)
     short = text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
     for sign, written in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("*", "\\*"), ("_", "\\_"), ("`", "\\`")):
         short = short.replace(sign, written)

@@ -155,7 +155,7 @@ WRITTEN = [
         table(
             "text,label,date\n"
             + "".join(
-                f"{word},{'up' if n < 8 and n % 2 else 'down'},2024-01-{n + 1:02}\n"
+                f"{word},{'up' if n < 10 and n % 2 else 'down'},2024-01-{n + 1:02}\n"
                 for n, word in enumerate("abcdefghijkl")
             ),
             "--date-column",

@@ -50,11 +50,12 @@ _MARKED = (
 
 
 class Undecodable(ValueError):
-    """Why bytes are not text, and the line (from 1) where that shows."""
+    """Why bytes are not text, the line (from 1; 0 where it is the whole) where that shows, and a fix of its own."""
 
-    def __init__(self, reason: str, line: int = 1) -> None:
+    def __init__(self, reason: str, line: int = 1, fix: str = "") -> None:
         super().__init__(reason)
         self.line = line
+        self.fix = fix
 
 
 def decode(data: bytes, forced: str | None = None) -> tuple[str, str]:
@@ -85,7 +86,7 @@ def codec(name: str) -> str:
     """Python's own name of an encoding that files can have; raises `DataError` for any other."""
     try:
         found = codecs.lookup(name).name
-        b"".decode(found)  # refuses what is no text encoding, such as hex
+        " ".encode(found)  # refuses what is no text encoding, such as hex
         codecs.getincrementaldecoder(found)
     except (LookupError, ValueError):
         found = ""

@@ -20,6 +20,8 @@ from duygu.errors import DataError, printable
 PARTS = {"train", "training", "dev", "val", "valid", "validation", "test", "eval", "unsup"}
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 UNLABELLED = "file(s) lie beside the label folders, so have no label,"
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a pipe must not wait
+AGAIN = "run again when nothing writes to the folder"
 REPAIR = "convert it to UTF-8, repair or remove it, or name its encoding with --encoding"
 
 
@@ -55,7 +57,7 @@ def _read(path: Path, relative: Path, encoding: str | None, faults: Faults) -> D
         id = unicodedata.normalize("NFC", _utf8_name(relative))  # some file systems decompose what they store
         text, found = decode(_read_bytes(path), encoding)
     except Undecodable as error:
-        faults.add(f"the file cannot be read as text: {error}", REPAIR, name, error.line)
+        faults.add(f"the file cannot be read as text: {error}", error.fix or REPAIR, name, error.line)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         faults.add(f"the file cannot be read: {reason}", "check its permissions, or remove it", name)
@@ -69,7 +71,7 @@ def _walk(root: Path, inside: Path, skipped: Counter[str], faults: Faults) -> It
     """Regular ``.txt`` files below ``root``, hidden names passed over; never follows a link out of it."""
 
     def unreadable(error: OSError) -> None:
-        name = _readable(Path(os.path.relpath(error.filename, root)))
+        name = _readable(Path(os.path.relpath(error.filename, root))).removeprefix(".")
         reason = (error.strerror or str(error)).lower()
         faults.add(f"the folder cannot be read: {reason}", "check its permissions, or remove it", name)
 
@@ -99,13 +101,17 @@ def _is_inside(path: Path, root: Path) -> bool:
 
 
 def _read_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with os.fdopen(os.open(path, READ), "rb") as file:
+        status = os.fstat(file.fileno())
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise Undecodable("it became a pipe or a device after it was listed", 0, AGAIN)
         if size > DOCUMENT_LIMIT:
-            raise Undecodable(f"it is larger than {DOCUMENT_LIMIT // 2**20} MB, so hardly one document")
+            reason = f"it is larger than {DOCUMENT_LIMIT // 2**20} MB, so hardly one document"
+            raise Undecodable(reason, 0, "cut it into a file per document, or remove it")
         data = file.read(size + 1)  # a read reserves all that it asks for
     if len(data) > size:
-        raise Undecodable("it grew while it was read")
+        raise Undecodable("it grew while it was read", 0, AGAIN)
     return data
 
 
@@ -114,7 +120,7 @@ def _utf8_name(relative: Path) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise Undecodable("its name is not UTF-8") from error
+        raise Undecodable("its name is not UTF-8", 0, "rename it") from error
     return name
 
 
