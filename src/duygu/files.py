@@ -168,12 +168,12 @@ def locked(folder: Path) -> Generator[None]:
     file only serves the message. On file systems that cannot lock, nothing is locked.
     """
     with on_disk(folder / LOCK):
-        file = (folder / LOCK).open("a+")
+        file = (folder / LOCK).open("a+b", buffering=0)
     with file:
         _take_lock(file, folder)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with suppress(OSError):  # a full disk locks all the same
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
         yield
 
 
@@ -313,7 +313,7 @@ def _manifest(folder: Path) -> dict[str, object]:
     return {"files": files}
 
 
-def _take_lock(file: IO[str], folder: Path) -> None:
+def _take_lock(file: IO[bytes], folder: Path) -> None:
     try:
         import fcntl
     except ImportError:  # not a POSIX system
@@ -322,7 +322,7 @@ def _take_lock(file: IO[str], folder: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.seek(0)
-        holder = file.read(32).strip() or "unknown"
+        holder = file.read(32).decode(errors="replace").strip() or "unknown"
         fix = "wait for it, stop it, or choose another --out"
         raise FolderError(f"another run (process {holder}) is writing here", str(folder), fix) from error
     except OSError as error:

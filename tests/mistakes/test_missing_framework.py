@@ -16,7 +16,13 @@ def test_a_missing_framework_is_told_with_the_pip_command(engine: str, absent: s
     words = ["train", write_texts(tmp_path), "--engine", engine, "--model", "tiny", "--out", "run"]
     program = f"""
 import sys
-sys.modules[{absent!r}] = None  # what an import finds where nothing is installed
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
 from duygu.cli import main
 sys.exit(main({words!r}))
 """

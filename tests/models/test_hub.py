@@ -529,6 +529,18 @@ def test_a_comparison_fetches_once_and_every_run_knows_the_commit(
     assert len(hub.requests) == asked
 
 
+def test_offline_the_command_says_so_in_three_lines(
+    texts: Path, tmp_path: Path, duygu: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    words = ["train", texts, "--model", "owner/model", "--engine", "torch", "--out", tmp_path / "run"]
+    done = duygu(*words, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "home"))
+    assert (done.returncode, done.stdout) == (2, "")
+    problem, where, fix = done.stderr.splitlines()
+    assert problem == "the hub is switched off by HF_HUB_OFFLINE, and owner/model is not in the cache"
+    assert where == f"  where: {tmp_path}/home/hub/models--owner--model"
+    assert fix.startswith("  fix:   unset HF_HUB_OFFLINE")
+
+
 def test_a_run_goes_on_with_its_commit_though_the_branch_moved(hub, handmade, texts, tmp_path):
     from duygu.recipe import Recipe
     from duygu.training.loop import Job, train

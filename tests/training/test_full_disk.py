@@ -25,7 +25,7 @@ from duygu.training.progress import Silent
 from tests.failing_disk import DISK, Disk
 from tests.models.small_models import write_model_folder
 
-RECIPE = Recipe(epochs=2, batch=4, length=16, lr=1e-3, precision="fp32", checkpoint_steps=2)
+RECIPE = Recipe(epochs=1, batch=6, length=16, lr=1e-3, precision="fp32", checkpoint_steps=1)
 
 
 @pytest.fixture
