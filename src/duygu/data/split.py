@@ -76,7 +76,7 @@ def checked_split(
     warnings: Sequence[str] = (),
 ) -> Split:
     """A split with these ``documents`` in its three parts; raises `DataError` where a part lacks a label."""
-    indices = dict(zip(PARTS, documents, strict=True))
+    indices: dict[str, IntArray] = dict(zip(PARTS, documents, strict=True))
     _check_labels(indices, labels, ids, where, fix)
     return _split(indices, ids, seed, [*warnings, *_inexact(ids)])
 
