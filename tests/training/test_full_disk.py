@@ -26,6 +26,8 @@ from tests.failing_disk import DISK, Disk
 from tests.models.small_models import write_model_folder
 
 RECIPE = Recipe(epochs=1, batch=6, length=16, lr=1e-3, precision="fp32", checkpoint_steps=1)
+EVERY = pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(3600)], id="every")
+STRIDES = pytest.mark.parametrize("stride", [pytest.param(7, id="every seventh"), EVERY])
 
 
 @pytest.fixture
@@ -80,15 +82,15 @@ def refusal(disk: Disk, job: Job, n: int) -> UserError | None:
     return None
 
 
-def campaign(disk: Disk, job: Job, undisturbed: Path, out: Path, prepare: Callable[[Path], Job]) -> int:
-    """Fail the n-th call for every n, until a run has fewer; the number of calls."""
-    for n in range(1, 1000):
+def campaign(disk: Disk, job: Job, undisturbed: Path, out: Path, stride: int, prepare: Callable[[Path], Job]) -> int:
+    """Fail the n-th call, n growing by ``stride``, until a run has fewer; the number of calls of that run."""
+    for n in range(1, 1000, stride):
         run = out / str(n)
         error = refusal(disk, prepare(run), n)
         if len(disk.calls) < n:
             assert error is None
             assert_equal_ends(undisturbed, run)
-            return n - 1
+            return len(disk.calls)
         assert isinstance(error, FolderError), disk.calls[n - 1]
         assert "the disk is full: " in error.problem, disk.calls[n - 1]
         assert "bytes are needed" in error.problem
@@ -101,16 +103,18 @@ def campaign(disk: Disk, job: Job, undisturbed: Path, out: Path, prepare: Callab
     raise AssertionError("there is no end to the durable calls")
 
 
+@STRIDES
 def test_whichever_call_fails_the_run_goes_on_to_the_same_end(
-    disk: Disk, job: Job, undisturbed: Path, tmp_path: Path
+    disk: Disk, job: Job, undisturbed: Path, tmp_path: Path, stride: int
 ) -> None:
-    calls = campaign(disk, job, undisturbed, tmp_path, lambda run: replace(job, out=run))
+    calls = campaign(disk, job, undisturbed, tmp_path, stride, lambda run: replace(job, out=run))
     assert calls > 50
     assert {call.partition(" ")[0] for call in disk.calls} == {"open", "fsync", "replace", "rename", "mkdir"}
 
 
+@STRIDES
 def test_whichever_call_fails_an_overwritten_run_is_replaced_in_the_end(
-    disk: Disk, job: Job, undisturbed: Path, tmp_path: Path
+    disk: Disk, job: Job, undisturbed: Path, tmp_path: Path, stride: int
 ) -> None:
     """What is there before is a finished run; half deleted, it is never taken for one."""
 
@@ -118,7 +122,7 @@ def test_whichever_call_fails_an_overwritten_run_is_replaced_in_the_end(
         shutil.copytree(undisturbed, run)
         return replace(job, out=run, overwrite=True)
 
-    assert campaign(disk, job, undisturbed, tmp_path, prepare) > 50
+    assert campaign(disk, job, undisturbed, tmp_path, stride, prepare) > 50
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 2.5])
