@@ -27,7 +27,7 @@ from tests.models.small_models import write_model_folder
 
 RECIPE = Recipe(epochs=1, batch=6, length=16, lr=1e-3, precision="fp32", checkpoint_steps=1)
 EVERY = pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(3600)], id="every")
-STRIDES = pytest.mark.parametrize("stride", [pytest.param(7, id="every seventh"), EVERY])
+STRIDES = pytest.mark.parametrize("stride", [pytest.param(31, id="every 31st"), EVERY])
 
 
 @pytest.fixture
@@ -138,6 +138,7 @@ def test_too_little_space_is_refused_before_anything_is_written(
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
+@pytest.mark.slow
 def test_the_real_limit_of_file_sizes_ends_in_the_same_message(job: Job, undisturbed: Path, tmp_path: Path) -> None:
     """The system itself refuses the write in the middle of a file, at sizes from nothing to the largest file."""
     sizes = sorted({path.stat().st_size for path in undisturbed.rglob("*") if path.is_file()})
