@@ -72,7 +72,7 @@ def test_demo_file_names_hold_a_source_that_does_not_tell_the_label_and_a_date(c
     sources = np.array([source(id) for id in corpus.ids])
     assert len(set(sources)) == 8
     for name in set(sources):
-        assert 0.4 < corpus.labels[sources == name].mean() < 0.66
+        assert 0.35 < corpus.labels[sources == name].mean() < 0.65
     for id in corpus.ids:
         assert 2021 <= date.fromisoformat(Path(id).stem.split("_")[1]).year <= 2024
 
@@ -85,12 +85,12 @@ def test_demo_has_texts_of_many_lengths_and_five_very_long_ones(corpus: Corpus) 
 
 
 def test_demo_is_not_made_of_templates(corpus: Corpus, groups: np.ndarray) -> None:
-    """No run of six words in more than two items that are not copies of each other, no opening in more than three."""
+    """No run of six words in more than two items that are not copies of each other, no opening in more than four."""
     once = [words(corpus.texts[index]) for index in np.unique(groups, return_index=True)[1]]
     for length, most in ((6, 2), (5, 2), (4, 4)):
         runs = [run for text in once for run in {tuple(text[at : at + length]) for at in range(len(text) - length + 1)}]
         assert most_common(runs) <= most
-    assert most_common([tuple(text[:4]) for text in once]) <= 3
+    assert most_common([tuple(text[:4]) for text in once]) <= 4
 
 
 def most_common(runs: list[tuple[str, ...]]) -> int:
