@@ -103,7 +103,9 @@ def test_tiny_runs_took_about_what_was_predicted(
     """Almost all of it is the process itself."""
     peak = tiny_runs[engine][1]["memory"]["peak_bytes"]
     spec = PRESETS["tiny"].spec(PRESETS["tiny"].vocabulary, 0, ("a", "b"))
-    assert to_train(spec, engine, "fp32", 4 * 32, 32).total == pytest.approx(peak, rel=0.25)
+    total = to_train(spec, engine, "fp32", 4 * 32, 32).total
+    least = {"torch": 0.75, "jax": 0.5}[engine]  # a third of JAX's is for compiling, which a warm cache spares
+    assert least * total < peak < 1.25 * total
 
 
 def test_what_does_not_fit_is_met_with_a_microbatch_that_does() -> None:
