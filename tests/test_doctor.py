@@ -107,7 +107,7 @@ def ask_bare(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
 def test_where_nothing_is_installed_it_says_what_to_install(bare: Path) -> None:
-    done = ask_bare(bare, "--model", "tiny")
+    done = ask_bare(bare, "--model", "tiny", "--recipe", "default")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     todo = done.stdout.partition("to install")[2]

@@ -27,7 +27,7 @@ from duygu.files import read_json
 from duygu.models.presets import PRESETS
 from duygu.models.spec import ModelSpec, read_spec
 from duygu.recipe import Recipe
-from duygu.training.machine import cores, processor
+from duygu.training.machine import cores, processor, read_system
 
 Report = dict[str, Any]
 Say = Callable[[str], None]
@@ -140,10 +140,10 @@ def machine() -> Report:
 
 def memory() -> tuple[int | None, int | None]:
     """Bytes of memory, and how many a new process may have: what is available within the container's limit."""
-    table = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE))
+    table = dict(re.findall(r"^(\w+):\s+(\d+) kB", read_system("/proc/meminfo"), re.MULTILINE))
     total = int(table["MemTotal"]) * 1024 if "MemTotal" in table else _pages()
     free = int(table["MemAvailable"]) * 1024 if "MemAvailable" in table else None
-    limit, used = (_read(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    limit, used = (read_system(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
     if limit.isdigit() and used.isdigit():
         total = min(total or int(limit), int(limit))
         free = min(free if free is not None else int(limit), max(0, int(limit) - int(used)))
@@ -152,7 +152,7 @@ def memory() -> tuple[int | None, int | None]:
 
 def cpu_flags() -> dict[str, bool] | None:
     """Which of `FLAGS` the processor has; None where the system does not tell."""
-    line = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    line = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", read_system("/proc/cpuinfo"), re.MULTILINE)
     return None if line is None else {name: name in line[1].split() for name in FLAGS}
 
 
@@ -306,10 +306,3 @@ def _pages() -> int | None:
     with suppress(AttributeError, ValueError, OSError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

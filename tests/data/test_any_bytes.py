@@ -30,26 +30,25 @@ values = st.recursive(
 often = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def read(path: Path, format: DataFormat) -> Corpus | None:
-    """What is there, or None where a `UserError` tells why not."""
+def assert_read_or_told(path: Path, format: DataFormat) -> None:
+    """A sound corpus, or a `UserError` with all its parts."""
     try:
         corpus = read_corpus(path, **format.as_dict())
     except UserError as error:
         told = error
     else:
-        return _sound(corpus)
+        assert_sound(corpus)
+        return
     assert told.problem
     assert told.where
     assert told.fix
     assert str(told).encode()
-    return None
 
 
-def _sound(corpus: Corpus) -> Corpus:
+def assert_sound(corpus: Corpus) -> None:
     assert len(corpus.names) > 1
     assert all(text.encode() for text in corpus.texts)
     assert len(set(corpus.ids)) == len(corpus.ids) == len(corpus.labels) == len(corpus.texts)
-    return corpus
 
 
 @given(st.lists(st.binary(max_size=80), min_size=2, max_size=4), st.sampled_from([None, "utf-8", "utf-16", "cp1254"]))
@@ -60,7 +59,7 @@ def test_any_files_are_read_or_told_of(tmp_path: Path, contents: list[bytes], en
     for number, content in enumerate(contents):
         (tmp_path / "ud"[number % 2]).mkdir(exist_ok=True)
         (tmp_path / "ud"[number % 2] / f"{number}.txt").write_bytes(content)
-    read(tmp_path, DataFormat(encoding=encoding))
+    assert_read_or_told(tmp_path, DataFormat(encoding=encoding))
 
 
 @given(
@@ -77,7 +76,7 @@ def test_any_bytes_as_a_table_are_read_or_told_of(
 ) -> None:
     path = tmp_path / f"t.{ending}"
     path.write_bytes(start + rest)
-    read(path, DataFormat(encoding=encoding))
+    assert_read_or_told(path, DataFormat(encoding=encoding))
 
 
 @given(st.lists(st.lists(cells, min_size=4, max_size=6), max_size=6), st.sampled_from(["utf-8", "utf-16", "cp1254"]))
@@ -86,7 +85,7 @@ def test_any_cells_are_read_or_told_of(tmp_path: Path, rows: list[list[str]], en
     lines = ["text,label,id,date,source", *(",".join(row) for row in rows)]
     path = tmp_path / "t.csv"
     path.write_bytes("\n".join(lines).encode(encoding, "replace"))
-    read(path, EVERY)
+    assert_read_or_told(path, EVERY)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["text", "label", "id", "date", "source"]), values), max_size=6))
@@ -94,7 +93,7 @@ def test_any_cells_are_read_or_told_of(tmp_path: Path, rows: list[list[str]], en
 def test_any_objects_are_read_or_told_of(tmp_path: Path, objects: list[dict[str, object]]) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text("\n".join(map(json.dumps, objects)), encoding="utf-8")
-    read(path, EVERY)
+    assert_read_or_told(path, EVERY)
 
 
 @given(
@@ -117,7 +116,7 @@ def test_any_columns_of_a_damaged_parquet_file_are_read_or_told_of(
             content[int(place * (len(content) - 1))] = byte
     path = tmp_path / "t.parquet"
     path.write_bytes(content)
-    read(
+    assert_read_or_told(
         path, DataFormat(id_column="id" if "id" in columns else None, date_column="date" if "date" in columns else None)
     )
 

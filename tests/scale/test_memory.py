@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from duygu.engines import Placement, StepKey, in_low_precision, open_engine
+from duygu.engines import Placement, StepKey, open_engine
 from duygu.models.presets import PRESETS
-from duygu.models.spec import ModelSpec, parameters, tensor_shapes
+from duygu.models.spec import ModelSpec, in_low_precision, parameters, tensor_shapes
 from duygu.recipe import Recipe
-from duygu.scale.memory import SCORED, is_rounded, jax_saved, predict, to_score, to_train, torch_saved
+from duygu.scale.memory import SCORED, jax_saved, predict, to_score, to_train, torch_saved
 from duygu.training.plan import EVALUATION_TOKENS, Batch, assemble, exact_shape, fit_shapes
 
 SPEC = ModelSpec(
@@ -36,10 +36,7 @@ def weights(spec: ModelSpec) -> dict[str, np.ndarray]:
     return {name: 0.02 * generator.standard_normal(shape, np.float32) for name, shape in tensor_shapes(spec).items()}
 
 
-def test_rounded_tensors_are_those_of_the_engines() -> None:
-    assert {name for name in tensor_shapes(SPEC) if is_rounded(name)} == {
-        name for name in tensor_shapes(SPEC) if in_low_precision(name)
-    }
+def test_a_scoring_pass_is_as_large_as_the_plan_makes_it() -> None:
     assert SCORED == EVALUATION_TOKENS
 
 
@@ -96,11 +93,15 @@ def test_state_is_counted_to_the_byte(engine: Any) -> None:
     assert to_score(SPEC, engine, "fp32", 256).gradients == 0
 
 
-def test_a_tiny_run_took_about_what_was_predicted(tiny_runs: dict[str, tuple[Path, dict[str, Any]]]) -> None:
-    """Almost all of it is the process itself. JAX's depends on what its compiler had to do: 0.45 to 0.92 GiB here."""
-    peak = tiny_runs["torch"][1]["memory"]["peak_bytes"]
+@pytest.mark.parametrize(("engine", "least"), [("torch", 0.75), ("jax", 0.4)])  # a warm cache spares JAX compiling
+def test_tiny_runs_took_about_what_was_predicted(
+    engine: Any, least: float, tiny_runs: dict[str, tuple[Path, dict[str, Any]]]
+) -> None:
+    """Almost all of it is the process itself."""
+    peak = tiny_runs[engine][1]["memory"]["peak_bytes"]
     spec = PRESETS["tiny"].spec(PRESETS["tiny"].vocabulary, 0, ("a", "b"))
-    assert to_train(spec, "torch", "fp32", 4 * 32, 32).total == pytest.approx(peak, rel=0.25)
+    total = to_train(spec, engine, "fp32", 4 * 32, 32).total
+    assert least * total < peak < 1.25 * total
 
 
 def test_what_does_not_fit_is_met_with_a_microbatch_that_does() -> None:

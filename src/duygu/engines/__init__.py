@@ -135,14 +135,6 @@ def open_engine(name: str, threads: int = 0) -> Engine:
     return make()
 
 
-def in_low_precision(name: str) -> bool:
-    """Whether bf16 training computes with a bf16 copy of this tensor: the linear layers of the encoder's blocks.
-
-    Embeddings and norms stay in fp32, where gradients add up over thousands of tokens, and so does the small head.
-    """
-    return ".layer." in name and "LayerNorm" not in name
-
-
 def with_dropout(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
     """The spec with the recipe's dropout rates where it sets them; the head drops as the hidden states do."""
     if recipe.dropout is not None:

@@ -117,6 +117,14 @@ def write_config(spec: ModelSpec) -> dict[str, object]:
     }
 
 
+def in_low_precision(name: str) -> bool:
+    """Whether bf16 training computes with a bf16 copy of this tensor: the linear layers of the encoder's blocks.
+
+    Embeddings and norms stay in fp32, where gradients add up over thousands of tokens, and so does the small head.
+    """
+    return ".layer." in name and "LayerNorm" not in name
+
+
 def tensor_shapes(spec: ModelSpec) -> Shapes:
     """Every tensor of the model by its Hugging Face name, in the order of transformers' ``state_dict``."""
     return FAMILIES[spec.family].shapes(spec)

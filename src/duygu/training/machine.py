@@ -17,15 +17,17 @@ ENGINE_PACKAGES = {"torch": ("torch",), "jax": ("jax", "jaxlib", "optax")}
 def cores() -> int:
     """CPU cores for this process: physical ones that it may run on, within its container's quota."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    physical = {_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or cpu for cpu in allowed}
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
+    physical = {
+        read_system(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or cpu for cpu in allowed
+    }
+    quota, _, period = read_system("/sys/fs/cgroup/cpu.max").partition(" ")
     limit = -(-int(quota) // int(period)) if quota.isdigit() and period.strip().isdigit() else len(physical)
     return max(1, min(len(physical), limit))
 
 
 def peak_memory() -> int:
     """Peak resident bytes of this process so far."""
-    found = re.search(r"^VmHWM:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
+    found = re.search(r"^VmHWM:\s*(\d+) kB", read_system("/proc/self/status"), re.MULTILINE)
     if found:  # unlike ru_maxrss, not inherited from the process that started this one
         return int(found[1]) * 1024
     try:
@@ -38,7 +40,7 @@ def peak_memory() -> int:
 
 def processor() -> str:
     """The processor's own name, as far as the system tells it."""
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    found = re.search(r"^model name\s*:\s*(.+)$", read_system("/proc/cpuinfo"), re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
@@ -51,7 +53,8 @@ def versions(engine: str) -> dict[str, str]:
     return found
 
 
-def _read(path: str) -> str:
+def read_system(path: str) -> str:
+    """A file of the system, empty where it has none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

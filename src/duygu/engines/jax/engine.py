@@ -25,12 +25,12 @@ import numpy as np
 import optax
 from jax import Array
 
-from duygu.engines import EngineName, Placement, Probe, StepKey, in_low_precision, with_dropout
+from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
 from duygu.engines.jax import bert
 from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
 from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
-from duygu.models.spec import ModelSpec
+from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
 from duygu.training.parameters import parameter_rules
 from duygu.training.plan import Batch, Shape, assemble

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duygu.engines import EngineName, Placement, Probe, StepKey, in_low_precision, with_dropout
+from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
 from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.dropout import site_keys
-from duygu.models.spec import ModelSpec
+from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
 from duygu.training.parameters import parameter_rules
 from duygu.training.plan import Batch, Shape
