@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
+from duygu.models.presets import recipe_for
 from tests.mistakes.case import Mistake
 from tests.mistakes.model_mistakes import write_texts
 from tests.models.small_models import write_model_folder
 
-HELD: list[IO[str]] = []  # locks of runs that are under way, for as long as the process that made the case lives
 Make = Callable[[Path], list[str]]
 
 
@@ -74,7 +74,7 @@ def run_under_way(folder: Path) -> list[str]:
     file.write("4711\n")
     file.flush()
     fcntl.flock(file, fcntl.LOCK_EX)
-    HELD.append(file)
+    atexit.register(file.close)  # held for as long as the process that made the case lives
     return asked()(folder)
 
 
@@ -101,7 +101,8 @@ def compared_into(name: str) -> Make:
     return make
 
 
-STARTED, TINY = "epochs = 1\nlr = 0.001\n", ("--resume",)
+STARTED, TINY = recipe_for("tiny").changed({"epochs": 1}).to_toml(), ("--resume",)
+OTHER_RECIPE = STARTED.replace("epochs = 1", "epochs = 3")
 OTHER_DATA = json.dumps({"schema": 1, "corpus": "0" * 64, "split": "0" * 64})
 
 RECIPES = [
@@ -145,7 +146,7 @@ RUNS = [
     ("a second run in the same folder", run_under_way, "another run (process 4711) is writing here", "run"),
     ("going on and starting again at once", run_folder("--resume", "--overwrite", recipe_toml=STARTED),
      "both go on and start again?", "--resume --overwrite"),
-    ("going on with another recipe", run_folder(*TINY, recipe_toml="epochs = 3\n"), "epochs was 3, now 1",
+    ("going on with another recipe", run_folder(*TINY, recipe_toml=OTHER_RECIPE), "epochs was 3, now 1",
      "recipe.toml"),
     ("going on with other documents", run_folder(*TINY, recipe_toml=STARTED, data_json=OTHER_DATA),
      "this run began with another data or model: corpus", "data.json"),
