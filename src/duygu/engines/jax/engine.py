@@ -7,10 +7,8 @@ weights included. Each shape is compiled once, ahead of time where the plan is k
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +24,7 @@ import optax
 from jax import Array
 
 from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
+from duygu.engines.heap import keep_freed_memory
 from duygu.engines.jax import bert
 from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
@@ -103,7 +102,7 @@ class JaxEngine:
         jobs += [("logits", shape, _rounded(state), _arrays(_sample(shape))) for shape in evaluation]
         with ThreadPoolExecutor(COMPILERS) as pool:
             list(pool.map(lambda job: _compile(state, *job), jobs))
-        _keep_freed_memory()
+        keep_freed_memory()  # after compiling, whose threads want heaps of their own
 
     def step(self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey) -> tuple[State, StepResult]:
         loss, gradient = _accumulate(state, microbatches, key)
@@ -290,16 +289,6 @@ def _moments(stacks: Stacks, tensors: Mapping[str, np.ndarray], masters: Tree) -
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), *zeros)
     count = jnp.asarray(int(tensors["adam.count"]), jnp.int32)
     return optax.ScaleByAdamState(count, stacks.stack(tensors, "adam.m/"), stacks.stack(tensors, "adam.v/"))
-
-
-def _keep_freed_memory() -> None:
-    """Tell the C library to keep what XLA frees after every step: asking the system for it again, page by page, took up
-    to a tenth of a step. After compiling, whose threads want heaps of their own. Only glibc knows these settings;
-    elsewhere nothing happens."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for setting, value in ((-8, 1), (-4, 0), (-1, -1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD: malloc.h
-            mallopt(setting, value)
 
 
 def _fast_bf16() -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
+from duygu.engines.heap import keep_freed_memory
 from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.dropout import site_keys
 from duygu.models.spec import ModelSpec, in_low_precision
@@ -78,6 +79,7 @@ class TorchEngine:
         device = _device(placement.device)
         if placement.threads:
             torch.set_num_threads(placement.threads)
+        keep_freed_memory()
         torch.set_float32_matmul_precision("highest")
         torch.use_deterministic_algorithms(device.type == "cpu")
         # Filling fresh memory with NaN, which that brings along, took a fifth of a step.
