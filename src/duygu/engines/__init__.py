@@ -53,7 +53,7 @@ class StepResult(Protocol):
 
     @property
     def loss(self) -> float:
-        """What the step minimised, dropout on, before the update: weighted mean cross-entropy, and R-Drop's distance."""
+        """What the step minimised, dropout on, before the update: weighted mean cross-entropy, R-Drop's distance."""
         ...
 
     @property

@@ -136,7 +136,9 @@ def told(reading: Reading, before: Sequence[Reading], recipe: Recipe) -> str | N
         again = " again" if reading.attempt else ""
         what = f"collapsed{again}: {after} the model answers as if it did not read the texts: {why}"
         return f"{what}. {_done(reading, recipe)}"
-    if reading.verdict == "learns" and before and before[-1].verdict in ("warned", "collapsed"):
+    last = before[-1] if before else None
+    doubted = last is not None and last.attempt == reading.attempt and last.verdict in ("warned", "collapsed")
+    if reading.verdict == "learns" and doubted:
         return f"recovered: {after} training loss {reading.train_loss:.3f}, validation MCC {reading.mcc:.2f}"
     return None
 
@@ -186,7 +188,7 @@ def _summary(readings: Sequence[Reading], linear: float | None, recipe: Recipe) 
     if last.verdict == "collapsed":
         found.append(f"It collapsed{' again' if last.attempt else ''}: {' and '.join(last.reasons)}.")
         found.append("Do not use this model. A smaller lr, more epochs or another seed may help: docs/recipes.md.")
-    elif linear is not None and last.accuracy <= linear:
+    elif linear is not None and max(r.accuracy for r in readings if r.attempt == last.attempt) <= linear:
         found.append(f"A linear model on words does as well on the validation part ({linear:.1%}) or better.")
     return found
 

@@ -218,6 +218,9 @@ class _Loop:
         reading = self._read(found)
         self._log({"epoch": epoch, "validation": found.as_json(), "guard": asdict(reading)})
         self.progress.epoch(epoch, self.recipe.epochs, self._train_loss(epoch), found)
+        if words := told(reading, self.readings, self.guard.recipe):
+            self.progress.message(words)
+        self.readings.append(reading)
         if begins_again(reading, self.setup.job.recipe):
             self._begin_again()
             return
@@ -229,16 +232,10 @@ class _Loop:
         self._begin_phase()
 
     def _read(self, found: Scores) -> Reading:
-        """Judge the newest epoch and tell what was seen."""
+        """Judge the newest epoch, its training loss by the second half of its steps."""
         mark, steps = self.mark, self.setup.plan.steps
-        half = self.setup.plan.steps_per_epoch // 2
-        loss = self._mean_loss(steps[mark.step - self.setup.plan.steps_per_epoch + half : mark.step])
-        reading = self.guard.read(mark.attempt, mark.epoch, mark.step / len(steps), loss, found, self._done())
-        words = told(reading, [past for past in self.readings if past.attempt == mark.attempt], self.guard.recipe)
-        if words:
-            self.progress.message(words)
-        self.readings.append(reading)
-        return reading
+        loss = self._mean_loss(steps[mark.step - (self.setup.plan.steps_per_epoch + 1) // 2 : mark.step])
+        return self.guard.read(mark.attempt, mark.epoch, mark.step / len(steps), loss, found, self._done())
 
     def _begin_again(self) -> None:
         """After a collapse: from the beginning, one rung down the guard's ladder."""
