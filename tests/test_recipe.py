@@ -26,7 +26,8 @@ RECIPE = some.builds(
     label_smoothing=SHARES, r_drop=some.floats(0, 100), word_dropout=SHARES, word_swap=SHARES,
     layer_decay=some.floats(1e-9, 1), frozen=some.integers(0, 1024), fresh_layers=some.integers(0, 1024), ema=SHARES,
     patience=some.integers(0, 10_000), restarts=some.integers(0, 1), guard_warn=some.floats(1e-9, 1),
-    guard_mark=some.floats(1e-9, 1), guard_loss=some.floats(1e-9, 10), guard_share=some.floats(0.6, 1), seed=some.integers(0, 2**31 - 1),
+    guard_mark=some.floats(1e-9, 1), guard_loss=some.floats(1e-9, 10), guard_share=some.floats(0.6, 1),
+    seed=some.integers(0, 2**31 - 1),
 )  # fmt: skip
 NAMES = [field.name for field in fields(Recipe)]
 

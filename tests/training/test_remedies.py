@@ -16,6 +16,7 @@ from duygu.engines import EngineName
 from duygu.errors import RecipeError
 from duygu.models.folder import Model, open_model, weights_digest
 from duygu.recipe import Recipe
+from duygu.training import plan
 from duygu.training.augmentation import Augmentation, Vocabulary, augmentation, exchange, is_plain
 from duygu.training.loop import Job, train
 from duygu.training.parameters import average_rate, blocks_of, fresh_names, parameter_rules
@@ -78,7 +79,7 @@ def test_other_words_are_plain() -> None:
 @pytest.fixture(scope="module")
 def tokenizer() -> TextTokenizer:
     """Of so few entries that most words are several pieces."""
-    return TextTokenizer.train([TEXT], 90)
+    return TextTokenizer.train([TEXT], 190)
 
 
 def vocabulary_of(tokenizer: TextTokenizer) -> Vocabulary:
@@ -252,8 +253,11 @@ def job_of(texts: Path, out: Path, engine: EngineName, recipe: Recipe) -> Job:
 
 
 @pytest.mark.parametrize("engine", ["torch", "jax"])
-def test_a_run_with_every_remedy_resumes_to_the_bit(texts: Path, tmp_path: Path, engine: EngineName) -> None:
+def test_a_run_with_every_remedy_resumes_to_the_bit(
+    texts: Path, tmp_path: Path, engine: EngineName, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip(engine)
+    monkeypatch.setattr(plan, "TRAINING_SHAPES", 1)  # each is a compilation
     undisturbed, stopped = (job_of(texts, tmp_path / name, engine, ALL) for name in ("undisturbed", "stopped"))
     metrics = train(undisturbed, SILENT)
     stop_at(stopped, 5)
