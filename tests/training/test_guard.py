@@ -19,14 +19,14 @@ from duygu.errors import Interrupted
 from duygu.files import read_lines
 from duygu.recipe import Recipe
 from duygu.training import plan
-from duygu.training.guard import Guard, Prior, Reading, begins_again, prior_of, record, restarted, told
+from duygu.training.guard import Guard, Prior, Reading, prior_of, record, restarted
 from duygu.training.loop import Job, train
 from duygu.training.progress import SILENT, Silent
 from duygu.verdict.metrics import Scores, scores
 from tests.training.test_loop import assert_equal_ends
 
 RECIPE = Recipe(seed=13, lr=2e-5)
-GUARD = Guard(RECIPE, ("down", "up"), Prior(loss=0.69, least=0.0, majority=1))
+GUARD = Guard(RECIPE, ("down", "up"), Prior(loss=0.69, least=0.0, majority=1), updates=100)
 
 
 def found(confusion: list[list[int]]) -> Scores:
@@ -110,24 +110,24 @@ def test_texts_that_really_have_one_label_are_no_collapse() -> None:
 
 def test_words_say_what_was_seen_what_it_means_and_what_is_done() -> None:
     warned = read(ONE_LABEL, 0.69, 0.4)
-    text = told(warned, [], RECIPE)
+    text = GUARD.told(warned, [])
     assert text is not None
     assert text.startswith("warning: after 40% of the updates")
     assert "marked as collapsed" in text
     assert "60%" in text
     collapsed = read(ONE_LABEL, 0.69, 0.6)
-    text = told(collapsed, [warned], RECIPE)
+    text = GUARD.told(collapsed, [warned])
     assert text is not None
     assert "starts again from the beginning, once: seed 1000000020, half the learning rate (1e-05)" in text
-    again = told(read(ONE_LABEL, 0.69, 0.6, attempt=1), [], RECIPE)
+    again = GUARD.told(read(ONE_LABEL, 0.69, 0.6, attempt=1), [])
     assert again is not None
     assert again.startswith("collapsed again")
-    assert "No restart is left" in again
-    assert told(read(LEARNT, 0.5, 0.7), [warned], RECIPE) == (
+    assert again.endswith("It goes on to its end and is judged there")
+    assert GUARD.told(read(LEARNT, 0.5, 0.7), [warned]) == (
         f"recovered: after 70% of the updates training loss 0.500, validation MCC {found(LEARNT).mcc:.2f}"
     )
-    assert told(read(LEARNT, 0.5, 0.7), [], RECIPE) is None
-    assert told(read(ONE_LABEL, 0.69, 0.1), [], RECIPE) is None
+    assert GUARD.told(read(LEARNT, 0.5, 0.7), []) is None
+    assert GUARD.told(read(ONE_LABEL, 0.69, 0.1), []) is None
 
 
 def test_the_ladder_is_fixed_and_has_one_rung() -> None:
@@ -137,20 +137,26 @@ def test_the_ladder_is_fixed_and_has_one_rung() -> None:
     assert rung.seed != RECIPE.seed
     assert restarted(replace(RECIPE, seed=2**31 - 1, warmup=0.5), 1).warmup == 0.5
     collapsed, again = read(ONE_LABEL, 0.69, 1.0), read(ONE_LABEL, 0.69, 1.0, attempt=1)
-    assert begins_again(collapsed, RECIPE)
-    assert not begins_again(collapsed, replace(RECIPE, restarts=0))
-    assert not begins_again(again, RECIPE)
+    assert GUARD.begins_again(collapsed)
+    assert not replace(GUARD, recipe=replace(RECIPE, restarts=0)).begins_again(collapsed)
+    assert not GUARD.begins_again(again)
+
+
+def test_a_run_of_few_updates_does_not_begin_again() -> None:
+    short, collapsed = replace(GUARD, updates=49), read(ONE_LABEL, 0.69, 1.0)
+    assert not short.begins_again(collapsed)
+    assert "49 updates in all are few" in str(short.told(collapsed, []))
 
 
 def test_the_record_has_the_gaps_to_both_baselines() -> None:
     readings = [read(ONE_LABEL, 0.69, 0.6), read(LEARNT, 0.3, 1.0, attempt=1)]
-    entry: dict[str, Any] = record(GUARD.prior, readings, RECIPE, linear=0.8)
+    entry: dict[str, Any] = record(GUARD, readings, linear=0.8)
     assert entry["majority"] == pytest.approx(0.5)
     assert [reading["over_linear"] for reading in entry["readings"]] == pytest.approx([0.49 - 0.8, 0.85 - 0.8])
     assert [reading["over_majority"] for reading in entry["readings"]] == pytest.approx([-0.01, 0.35])
     assert entry["restarts"] == [{"seed": 1000000020, "lr": 1e-5, "warmup": 0.2}]
     assert entry["summary"] == ["It collapsed and started again: seed 1000000020, learning rate 1e-05, warm-up 20%."]
-    lost: Any = record(GUARD.prior, [read(ONE_LABEL, 0.69, 1.0)], RECIPE, linear=None)["summary"]
+    lost: Any = record(GUARD, [read(ONE_LABEL, 0.69, 1.0)], linear=None)["summary"]
     assert "Do not use this model" in lost[1]
 
 
@@ -242,10 +248,21 @@ def test_a_run_killed_before_and_after_its_restart_ends_as_an_undisturbed_one(
 def test_a_run_that_collapses_again_ends_in_exit_code_3(
     texts: Path, tmp_path: Path, duygu: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    knobs = ("--set", "epochs=2", "--set", "lr=1e-9", "--set", "length=16", "--set", "precision=fp32")
+    knobs = (
+        "--set",
+        "epochs=5",
+        "--set",
+        "batch=4",
+        "--set",
+        "lr=1e-9",
+        "--set",
+        "length=16",
+        "--set",
+        "precision=fp32",
+    )
     done = duygu("train", texts, "--engine", "torch", "--model", "tiny", "--out", tmp_path / "run", *knobs)
     assert done.returncode == 3, done.stderr
-    assert "collapsed: after 100% of the updates" in done.stderr
+    assert "collapsed: after 60% of the updates" in done.stderr
     assert "collapsed again" in done.stderr
     assert "Do not use this model" in " ".join(done.stdout.split())
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))

@@ -242,7 +242,7 @@ def test_without_a_remedy_a_run_starts_from_the_models_tensors(model: Model) -> 
 # ---- runs ----
 
 ALL = Recipe(
-    epochs=3, lr=1e-3, batch=16, microbatch=6, length=24, precision="fp32", checkpoint_steps=2, restarts=0,
+    epochs=3, lr=1e-3, batch=16, microbatch=6, length=24, precision="fp32", checkpoint_steps=2,
     class_weights="balanced", label_smoothing=0.1, r_drop=1.0, word_dropout=0.1, word_swap=0.1, layer_decay=0.9,
     frozen=1, fresh_layers=1, ema=0.9,
 )  # fmt: skip
@@ -275,7 +275,7 @@ def test_what_is_kept_is_what_was_scored(texts: Path, tmp_path: Path) -> None:
 
 
 def test_patience_ends_a_run_that_gets_no_better(texts: Path, tmp_path: Path) -> None:
-    recipe = Recipe(epochs=30, lr=1e-9, length=16, precision="fp32", patience=2, warmup=0.1, restarts=0)
+    recipe = Recipe(epochs=30, lr=1e-9, length=16, precision="fp32", patience=2, restarts=0)
     metrics: dict[str, Any] = train(job_of(texts, tmp_path / "run", "torch", recipe), SILENT)
     epochs = [epoch["epoch"] for epoch in metrics["epochs"]]
     best = metrics["kept_epoch"]

@@ -22,6 +22,7 @@ Verdict = Literal["learns", "early", "warned", "collapsed"]
 
 NEW_SEED = 1_000_000_007  # added to the seed of a run that begins again
 WARMUP = 0.2  # its share of the updates then
+FEW = 50  # updates; a run of fewer had no time to learn, and half the rate gives it none
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What a run is measured against."""
+    """What a run is measured against; ``recipe`` is as asked, whatever the attempt."""
 
     recipe: Recipe
     labels: tuple[str, ...]
     prior: Prior
+    updates: int  # of a whole attempt
 
     def read(
         self, attempt: int, epoch: int, progress: float, train_loss: float, found: Scores, last: bool = False
@@ -87,6 +89,35 @@ class Guard:
             reasons=tuple(reasons),
             verdict=self._verdict(bool(reasons), 1.0 if last else progress),
         )
+
+    def begins_again(self, reading: Reading) -> bool:
+        """Whether the run starts anew after this evaluation."""
+        return reading.verdict == "collapsed" and reading.attempt < self.recipe.restarts and self.updates >= FEW
+
+    def told(self, reading: Reading, before: Sequence[Reading]) -> str | None:
+        """What to tell the user after an evaluation, in plain words; None where all is well."""
+        after, why = f"after {reading.progress:.0%} of the updates", " and ".join(reading.reasons)
+        if reading.verdict == "warned":
+            mark = f"if it still does after {self.recipe.guard_mark:.0%} of them, it is marked as collapsed"
+            return f"warning: {after} the model looks as if it had learned nothing: {why}. It may still recover; {mark}"
+        if reading.verdict == "collapsed":
+            again = " again" if reading.attempt else ""
+            what = f"collapsed{again}: {after} the model answers as if it did not read the texts: {why}"
+            return f"{what}. {self._next(reading)}"
+        last = before[-1] if before else None
+        doubted = last is not None and last.attempt == reading.attempt and last.verdict in ("warned", "collapsed")
+        if reading.verdict == "learns" and doubted:
+            return f"recovered: {after} training loss {reading.train_loss:.3f}, validation MCC {reading.mcc:.2f}"
+        return None
+
+    def _next(self, reading: Reading) -> str:
+        """What is done about a collapse."""
+        if self.begins_again(reading):
+            rung = restarted(self.recipe, reading.attempt + 1)
+            changes = f"seed {rung.seed}, half the learning rate ({rung.lr:g}), warm-up over {rung.warmup:.0%}"
+            return f"It starts again from the beginning, once: {changes} of the updates"
+        few = f"{self.updates} updates in all are few, and more epochs would help more than a restart. "
+        return f"{few if self.updates < FEW else ''}It goes on to its end and is judged there"
 
     def _loss_reasons(self, train_loss: float) -> list[str]:
         if self.prior.share(train_loss) <= self.recipe.guard_loss:
@@ -125,38 +156,15 @@ def restarted(recipe: Recipe, attempt: int) -> Recipe:
     return replace(recipe, seed=seed, lr=recipe.lr / 2**attempt, warmup=max(WARMUP, recipe.warmup))
 
 
-def told(reading: Reading, before: Sequence[Reading], recipe: Recipe) -> str | None:
-    """What to tell the user after an evaluation, in plain words; None where all is well. ``recipe`` is as asked."""
-    after = f"after {reading.progress:.0%} of the updates"
-    why = " and ".join(reading.reasons)
-    if reading.verdict == "warned":
-        mark = f"if it still does after {recipe.guard_mark:.0%} of them, it is marked as collapsed"
-        return f"warning: {after} the model looks as if it had learned nothing: {why}. It may still recover; {mark}"
-    if reading.verdict == "collapsed":
-        again = " again" if reading.attempt else ""
-        what = f"collapsed{again}: {after} the model answers as if it did not read the texts: {why}"
-        return f"{what}. {_done(reading, recipe)}"
-    last = before[-1] if before else None
-    doubted = last is not None and last.attempt == reading.attempt and last.verdict in ("warned", "collapsed")
-    if reading.verdict == "learns" and doubted:
-        return f"recovered: {after} training loss {reading.train_loss:.3f}, validation MCC {reading.mcc:.2f}"
-    return None
-
-
-def begins_again(reading: Reading, recipe: Recipe) -> bool:
-    """Whether the run starts anew after this evaluation."""
-    return reading.verdict == "collapsed" and reading.attempt < recipe.restarts
-
-
-def record(prior: Prior, readings: Sequence[Reading], recipe: Recipe, linear: float | None) -> dict[str, object]:
+def record(guard: Guard, readings: Sequence[Reading], linear: float | None) -> dict[str, object]:
     """The entry "guard" of ``metrics.json``: every reading, what was done, and the sum of it in words.
 
-    ``linear`` is the validation accuracy of the linear baseline; ``recipe`` is as asked.
+    ``linear`` is the validation accuracy of the linear baseline.
     """
     last = readings[-1]
-    rungs = [restarted(recipe, attempt) for attempt in range(1, last.attempt + 1)]
+    rungs = [restarted(guard.recipe, attempt) for attempt in range(1, last.attempt + 1)]
     return {
-        "prior_loss": prior.loss,
+        "prior_loss": guard.prior.loss,
         "majority": last.accuracy - last.over_majority,
         "linear": linear,
         "readings": [
@@ -164,16 +172,8 @@ def record(prior: Prior, readings: Sequence[Reading], recipe: Recipe, linear: fl
             for reading in readings
         ],
         "restarts": [{"seed": rung.seed, "lr": rung.lr, "warmup": rung.warmup} for rung in rungs],
-        "summary": _summary(readings, linear, recipe),
+        "summary": _summary(readings, linear, guard.recipe),
     }
-
-
-def _done(reading: Reading, recipe: Recipe) -> str:
-    if not begins_again(reading, recipe):
-        return "No restart is left; it goes on to its end and is judged there"
-    rung = restarted(recipe, reading.attempt + 1)
-    changes = f"seed {rung.seed}, half the learning rate ({rung.lr:g}), warm-up over {rung.warmup:.0%} of the updates"
-    return f"It starts again from the beginning, once: {changes}"
 
 
 def _summary(readings: Sequence[Reading], linear: float | None, recipe: Recipe) -> list[str]:

@@ -20,7 +20,7 @@ from duygu.errors import DuyguError, Interrupted
 from duygu.files import LineLog, new_folder, read_lines, write_json, write_text
 from duygu.models.folder import write_model
 from duygu.training.checkpoint import Mark
-from duygu.training.guard import Guard, Reading, begins_again, prior_of, record, told
+from duygu.training.guard import Guard, Reading, prior_of, record
 from duygu.training.machine import peak_memory
 from duygu.training.plan import Batch, FloatArray, IntArray, Step, assemble
 from duygu.training.preparation import Batches, Job, Setup, as_begun, begun_again, read_data, set_up, start_tensors
@@ -218,10 +218,10 @@ class _Loop:
         reading = self._read(found)
         self._log({"epoch": epoch, "validation": found.as_json(), "guard": asdict(reading)})
         self.progress.epoch(epoch, self.recipe.epochs, self._train_loss(epoch), found)
-        if words := told(reading, self.readings, self.guard.recipe):
+        if words := self.guard.told(reading, self.readings):
             self.progress.message(words)
         self.readings.append(reading)
-        if begins_again(reading, self.setup.job.recipe):
+        if self.guard.begins_again(reading):
             self._begin_again()
             return
         if self.recipe.keep == "best" and (not best or _rank(found) > _rank(self.validation[best])):
@@ -283,7 +283,7 @@ class _Loop:
         validation, test = self._scores(self.setup.validation), self._scores(self.setup.test)
         metrics = self._metrics(kept, validation[0], test[0])
         self.progress.phase("fitting the linear baseline")
-        metrics["guard"] = record(self.guard.prior, self.readings, self.guard.recipe, _linear_accuracy(self.setup))
+        metrics["guard"] = record(self.guard, self.readings, _linear_accuracy(self.setup))
         parts = {"validation": validation[1:], "test": test[1:]}
         write_text(self.folder.path / "predictions.csv", predictions_table(self.setup.corpus, parts))
         self._write_model(metrics)
@@ -349,7 +349,7 @@ def _guard(setup: Setup) -> Guard:
     train, names = setup.split.train, setup.corpus.names
     labels, weights = setup.corpus.labels[train], setup.weights[train]
     prior = prior_of(labels, weights, len(names), setup.recipe.label_smoothing)
-    return Guard(setup.job.recipe, tuple(names), prior)
+    return Guard(setup.job.recipe, tuple(names), prior, len(setup.plan.steps))
 
 
 def _linear_accuracy(setup: Setup) -> float | None:
