@@ -178,7 +178,7 @@ MEANINGS: Mapping[str, str] = {
     "guard_loss": "A run looks collapsed if its training loss is above this share of the loss of always giving the "
     "labels' shares",
     "guard_share": "A run looks collapsed if one label has at least this share of the validation predictions",
-    "seed": "Decides head, data order and dropout; the split has a seed of its own, --split-seed",
+    "seed": "Decides head, data order, dropout and augmented words; the split has a seed of its own, --split-seed",
 }
 
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
