@@ -22,7 +22,12 @@ RECIPE = some.builds(
     weight_decay=some.floats(0, 1), beta1=SHARES, beta2=SHARES, eps=some.floats(1e-30, 1), clip=some.floats(0, 1e9),
     dropout=some.none() | SHARES, attention_dropout=some.none() | SHARES,
     precision=some.sampled_from(["auto", "fp32", "bf16"]), keep=some.sampled_from(["best", "last"]),
-    checkpoint_steps=some.integers(0, 10**6), seed=some.integers(0, 2**31 - 1),
+    checkpoint_steps=some.integers(0, 10**6), class_weights=some.sampled_from(["none", "balanced", "1.1,0.9"]),
+    label_smoothing=SHARES, r_drop=some.floats(0, 100), word_dropout=SHARES, word_swap=SHARES,
+    layer_decay=some.floats(1e-9, 1), frozen=some.integers(0, 1024), fresh_layers=some.integers(0, 1024), ema=SHARES,
+    patience=some.integers(0, 10_000), restarts=some.integers(0, 1), guard_warn=some.floats(1e-9, 1),
+    guard_mark=some.floats(1e-9, 1), guard_loss=some.floats(1e-9, 10), guard_share=some.floats(0.6, 1),
+    seed=some.integers(0, 2**31 - 1),
 )  # fmt: skip
 NAMES = [field.name for field in fields(Recipe)]
 

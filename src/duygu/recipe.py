@@ -44,6 +44,21 @@ class Recipe:
     precision: Precision = "auto"
     keep: Keep = "best"
     checkpoint_steps: int = 0
+    class_weights: str = "none"
+    label_smoothing: float = 0.0
+    r_drop: float = 0.0
+    word_dropout: float = 0.0
+    word_swap: float = 0.0
+    layer_decay: float = 1.0
+    frozen: int = 0
+    fresh_layers: int = 0
+    ema: float = 0.0
+    patience: int = 0
+    restarts: int = 1
+    guard_warn: float = 0.3
+    guard_mark: float = 0.6
+    guard_loss: float = 0.95
+    guard_share: float = 0.98
     seed: int = 13
 
     def __post_init__(self) -> None:
@@ -108,8 +123,24 @@ def comment(text: str) -> str:
     return textwrap.fill(printable(text), COMMENT_WIDTH, initial_indent="# ", subsequent_indent="# ")
 
 
+def label_weights(text: str) -> tuple[float, ...]:
+    """The numbers of a ``class_weights`` that names them; raises ValueError for anything else."""
+    return tuple(_number(part) for part in text.split(","))
+
+
 def _share(value: float) -> bool:
     return 0.0 <= value < 1.0
+
+
+def _part(value: float) -> bool:
+    return 0.0 < value <= 1.0
+
+
+def _weights(value: str) -> bool:
+    try:
+        return value in ("none", "balanced") or all(weight > 0 for weight in label_weights(value))
+    except ValueError:
+        return False
 
 
 MEANINGS: Mapping[str, str] = {
@@ -130,7 +161,24 @@ MEANINGS: Mapping[str, str] = {
     "precision": "Arithmetic: fp32, bf16, or auto, which takes bf16 where this machine multiplies it faster",
     "keep": "Weights that the run keeps: those of the epoch of best validation macro-F1, or of the last epoch",
     "checkpoint_steps": "Besides every epoch, a checkpoint every so many steps; 0 for epochs only; changes no result",
-    "seed": "Decides head, data order and dropout; the split has a seed of its own, --split-seed",
+    "class_weights": "Weight of each label's documents in the loss: none, balanced (as many documents as the average "
+    "label), or one number a label in the order of their names, as in 1.1,0.9",
+    "label_smoothing": "Share of each label's target that is spread over all labels",
+    "r_drop": "Weight of the distance between the answers of two passes with other dropout, twice the work; 0 is off",
+    "word_dropout": "Share of a document's plain words that a mask token stands for, drawn anew every epoch",
+    "word_swap": "Share of a document's plain words that trade places with the next, drawn anew every epoch",
+    "layer_decay": "Learning rate of a layer as a share of the rate of the layer above it; 1 is the same for all",
+    "frozen": "Blocks that do not learn, from below: 1 the embeddings, 2 the first layer too, and so on",
+    "fresh_layers": "Top layers that start from new weights, and the pooler with them; 0 keeps all of the checkpoint's",
+    "ema": "Memory of the moving average of the weights that is evaluated and kept in their place; 0 averages nothing",
+    "patience": "Epochs after the warm-up without a better validation macro-F1 that end the training; 0 never ends it",
+    "restarts": "How often a collapsed run starts again, at half the rate, with a new seed and long warm-up: 0 or 1",
+    "guard_warn": "Share of the updates after which a run that looks collapsed is warned of",
+    "guard_mark": "Share of the updates after which a run that still looks so is marked as collapsed",
+    "guard_loss": "A run looks collapsed if its training loss is above this share of the loss of always giving the "
+    "labels' shares",
+    "guard_share": "A run looks collapsed if one label has at least this share of the validation predictions",
+    "seed": "Decides head, data order, dropout and augmented words; the split has a seed of its own, --split-seed",
 }
 
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -151,6 +199,21 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "precision": (lambda value: value in ("auto", "fp32", "bf16"), "auto, fp32 or bf16"),
     "keep": (lambda value: value in ("best", "last"), "best or last"),
     "checkpoint_steps": (lambda value: value >= 0, "0 or a number of steps"),
+    "class_weights": (_weights, "none, balanced, or a number above 0 for every label, as in 1.1,0.9"),
+    "label_smoothing": (_share, "a share from 0 to below 1"),
+    "r_drop": (lambda value: 0.0 <= value <= 100.0, "a number from 0 to 100"),
+    "word_dropout": (_share, "a share from 0 to below 1"),
+    "word_swap": (_share, "a share from 0 to below 1"),
+    "layer_decay": (lambda value: 0.0 < value <= 1.0, "a number above 0, up to 1"),
+    "frozen": (lambda value: 0 <= value <= 1024, "0 or a number of blocks"),
+    "fresh_layers": (lambda value: 0 <= value <= 1024, "0 or a number of layers"),
+    "ema": (_share, "a number from 0 to below 1, such as 0.99"),
+    "patience": (lambda value: 0 <= value <= 10_000, "0 or a number of epochs"),
+    "restarts": (lambda value: value in (0, 1), "0 or 1"),
+    "guard_warn": (_part, "a share above 0, up to 1"),
+    "guard_mark": (_part, "a share above 0, up to 1"),
+    "guard_loss": (lambda value: 0.0 < value <= 10.0, "a number above 0; 10 looks at predictions only"),
+    "guard_share": (lambda value: 0.5 < value <= 1.0, "a share above 0.5, up to 1"),
     "seed": (lambda value: 0 <= value < 2**31, "an integer from 0 to 2147483647"),
 }
 
@@ -166,6 +229,8 @@ _ELSEWHERE = {  # what other trainers call these fields
     "warmup_ratio": "warmup",
     "max_grad_norm": "clip",
     "adam_epsilon": "eps",
+    "label_smoothing_factor": "label_smoothing",
+    "early_stopping_patience": "patience",
     "bf16": "precision",
     "fp16": "precision",
     "save_steps": "checkpoint_steps",

@@ -123,3 +123,44 @@ def test_cost_script_fits_lines_and_draws_them(small: Path, tmp_path: Path) -> N
         assert all(min(found["seconds"].values()) > 0 for found in kinds.values())
     drawn = " ".join(ElementTree.parse(plot).getroot().itertext())
     assert "tokens in each document" in drawn
+
+
+def comparison(accuracy: dict[str, list[float]], collapsed: bool = False) -> dict[str, object]:
+    """As much of a ``comparison.json`` as the table of remedies reads: test accuracies by engine, seeds 0, 1, ..."""
+    runs = [
+        {
+            "engine": engine,
+            "seed": seed,
+            "test": {"accuracy": value},
+            "collapsed": collapsed,
+            "restarts": int(collapsed),
+        }
+        for engine, values in accuracy.items()
+        for seed, value in enumerate(values)
+    ]
+    pairs = [{"engines": ["torch", "jax"], "agreement": 0.98}, {"engines": ["torch", "torch"], "agreement": 0.5}]
+    return {"engines": dict.fromkeys(accuracy), "runs": runs, "pairs": pairs}
+
+
+def test_the_table_of_remedies_pairs_seeds() -> None:
+    script = load("remedies")
+    plain = comparison({"torch": [0.80, 0.90], "jax": [0.80, 0.80]})
+    averaged = comparison({"torch": [0.82, 0.92], "jax": [0.80, 0.78]}, collapsed=True)
+    lines = script.table({script.PLAIN: plain, "averaged weights": averaged}).splitlines()
+    assert (
+        lines[0]
+        == "| remedy | recipe | torch, % | to plain | jax, % | to plain | same label, % | collapsed / restarted |"
+    )
+    assert lines[2] == "| plain |  | 85.0 ± 7.1 |  | 80.0 ± 0.0 |  | 98.0 | 0 / 0 |"
+    assert lines[3] == (
+        "| averaged weights | `ema=0.99` | 87.0 ± 7.1 | +2.0 ± 0.0 | 79.0 ± 1.4 | -1.0 ± 1.4 | 98.0 | 4 / 4 |"
+    )
+
+
+def test_every_remedy_is_a_recipe() -> None:
+    from duygu.recipe import Recipe, parse_settings
+
+    script = load("remedies")
+    recipes = [Recipe().changed(parse_settings(settings)) for settings in script.REMEDIES.values()]
+    assert len(set(recipes)) == len(recipes), "each changes something"
+    assert len({script.folder_of(Path(), name) for name in script.REMEDIES}) == len(recipes)

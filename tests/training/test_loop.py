@@ -108,7 +108,7 @@ def test_history_matches_the_plan(finished: Any) -> None:
     lines = read_lines(out / "history.jsonl")
     steps = [line for line in lines if "step" in line]
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
-    assert set(steps[0]) == {"step", "epoch", "loss", "lr", "grad_norm", "seconds"}
+    assert set(steps[0]) == {"step", "epoch", "loss", "lr", "grad_norm", "seconds", "attempt"}
     assert [line["validation"] for line in lines if "validation" in line] == [
         epoch["validation"] for epoch in metrics["epochs"]
     ]

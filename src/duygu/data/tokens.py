@@ -108,6 +108,28 @@ class TextTokenizer:
         """Id of the padding token, 0 where there is none."""
         return self._plain.token_to_id(self.roles.get("pad_token", "[PAD]")) or 0
 
+    @property
+    def blank_id(self) -> int | None:
+        """Id of the mask token, else of the unknown token: what stands for a word that is not told."""
+        names = [self.roles[role] for role in ("mask_token", "unk_token") if role in self.roles]
+        return next((number for name in names if (number := self._plain.token_to_id(name)) is not None), None)
+
+    def beginnings(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Whether each id begins a word, and whether it stands for no text; both (vocabulary,).
+
+        WordPiece marks what goes on (##), SentencePiece (▁) and byte-level BPE (Ġ) what begins.
+        """
+        goes_on = getattr(self._plain.model, "continuing_subword_prefix", None)
+        begins, special = np.zeros(self.vocabulary, bool), np.zeros(self.vocabulary, bool)
+        for token, number in self._plain.get_vocab().items():
+            begins[number] = not token.startswith(goes_on) if goes_on else token.startswith(("▁", "Ġ"))
+        special[[number for number, token in self._plain.get_added_tokens_decoder().items() if token.special]] = True
+        return begins, special
+
+    def spell(self, ids: Sequence[int]) -> str:
+        """The text of some ids, special tokens left out."""
+        return self._plain.decode(list(ids))
+
     def encode(self, texts: Sequence[str], length: int, head_share: float) -> Encoded:
         """Encode N texts to at most ``length`` tokens each, special tokens included.
 

@@ -42,13 +42,18 @@ class StepKey:
     seed: int
     step: int
 
+    @property
+    def second(self) -> StepKey:
+        """The key of R-Drop's second pass over the same step: steps count from 1, so no other step has it."""
+        return StepKey(self.seed, -self.step)
+
 
 class StepResult(Protocol):
     """Numbers of one step. Reading one waits for the accelerator, so the loop reads them when it logs."""
 
     @property
     def loss(self) -> float:
-        """Weighted mean cross-entropy of the whole step, dropout on, before the update."""
+        """What the step minimised, dropout on, before the update: weighted mean cross-entropy, R-Drop's distance."""
         ...
 
     @property
@@ -79,8 +84,9 @@ class Engine(Protocol):
         ...
 
     def start(self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement) -> State:
-        """The state before a step. ``tensors`` holds weights and, when resuming, ``adam.m/NAME``, ``adam.v/NAME`` and
-        ``adam.count`` (shape ``()``); each is read once. Moments that are absent start at 0."""
+        """The state before a step. ``tensors`` holds weights and, when resuming, ``adam.m/NAME``, ``adam.v/NAME``,
+        ``adam.count`` (shape ``()``) and with ``recipe.ema`` ``ema/NAME``; each is read once. Moments that are absent
+        start at 0, averages at the weights."""
         ...
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
@@ -92,11 +98,11 @@ class Engine(Protocol):
         ...
 
     def logits(self, state: State, batch: Batch) -> np.ndarray:
-        """(D, labels) float32, rows as in ``batch.numbers``, without dropout."""
+        """(D, labels) float32, rows as in ``batch.numbers``, without dropout; with ``recipe.ema`` of the averages."""
         ...
 
     def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
-        """Gradient of the batch's loss by every weight, float32; without a key, without dropout."""
+        """Gradient of the batch's loss by every weight, float32, 0 for frozen ones; without a key, without dropout."""
         ...
 
     def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
@@ -104,7 +110,8 @@ class Engine(Protocol):
         ...
 
     def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
-        """Weights in the order of the spec, then ``adam.m/NAME``, ``adam.v/NAME`` and ``adam.count``, streamed."""
+        """All that `start` takes, streamed: weights in the order of the spec, then moments, their count and averages.
+        Without moments, the weights that `logits` computes with: with ``recipe.ema`` the averages in their place."""
         ...
 
     def peak_bytes(self) -> int | None:

@@ -1,14 +1,15 @@
 """Checkpoints: where a run stands, and all it takes to go on from there in either engine.
 
 ``checkpoints/step-000123/`` holds ``state.json``, ``tensors.safetensors`` (weights, ``adam.m/NAME``, ``adam.v/NAME``,
-``adam.count``, all under Hugging Face's names) and a manifest; ``checkpoints/best-0004/`` the weights after epoch 4.
-The two newest are kept, with every best that one of them may need. Nothing random is saved: data order and dropout are
-functions of seed and step.
+``adam.count``, ``ema/NAME``, all under Hugging Face's names) and a manifest; ``checkpoints/best-0004/`` the weights
+after epoch 4. A run that began again goes on in ``step-1-000000/``. The two newest are kept, with every best that one
+of them may need. Nothing random is saved: data order and dropout are functions of seed and step.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class Mark:
     epoch: int = 0  # epochs evaluated
     best_epoch: int = 0  # of the evaluated ones; 0 before the first
     history_bytes: int = 0  # of history.jsonl that belong to these steps and epochs
+    attempt: int = 0  # how often the run has started again; steps and epochs are those of this attempt
     tally: Tally = Tally()
 
 
@@ -99,7 +101,7 @@ class Checkpoints:
 
     def save(self, mark: Mark, tensors: Iterable[tuple[str, np.ndarray]], about: Mapping[str, object]) -> None:
         """Commit a checkpoint and delete what is older than needed. One of the same step stays as it is."""
-        target = self.folder / f"{STEP}{mark.step:06}"
+        target = self.folder / f"{STEP}{_again(mark.attempt)}{mark.step:06}"
         if not target.exists():
             make_folder(self.folder)
             with new_folder(target, self.bytes) as folder:
@@ -108,26 +110,25 @@ class Checkpoints:
                 write_json(folder / STATE, {**asdict(mark), "about": about})
         self._prune(mark)
 
-    def save_best(self, epoch: int, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+    def save_best(self, attempt: int, epoch: int, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
         """Commit the weights after ``epoch``; the best before it goes with the checkpoints that may need it."""
-        target = self._best(epoch)
+        target = _best(self.folder, attempt, epoch)
         if target.exists():  # of a time after the checkpoint that this run went on from
             delete_folder(target)
         make_folder(self.folder)
         with new_folder(target, _bytes(self._weights)) as folder:
             write_safetensors(folder / TENSORS, self._weights, _finite(tensors))
 
-    def best(self, epoch: int) -> Mapping[str, np.ndarray]:
+    def best(self, attempt: int, epoch: int) -> Mapping[str, np.ndarray]:
         """The weights after ``epoch``; raises `FolderError` where they are damaged."""
-        verify(self._best(epoch))
-        return _read_tensors(self._best(epoch))
-
-    def _best(self, epoch: int) -> Path:
-        return self.folder / f"{BEST}{epoch:04}"
+        folder = _best(self.folder, attempt, epoch)
+        verify(folder)
+        return _read_tensors(folder)
 
     def _prune(self, mark: Mark) -> None:
         newest, older = _steps(self.folder)[:KEPT], _steps(self.folder)[KEPT:]
-        needed = {self._best(known.best_epoch) for known in (mark, *map(_read_mark, newest))}
+        marks = (mark, *map(_read_mark, newest))
+        needed = {_best(self.folder, known.attempt, known.best_epoch) for known in marks}
         for folder in [*older, *(best for best in self.folder.glob(f"{BEST}*") if best not in needed)]:
             delete_folder(folder)
 
@@ -153,20 +154,34 @@ def _verified(folder: Path) -> Checkpoint:
     verify(folder)
     mark = _read_mark(folder)
     if mark.best_epoch:
-        verify(folder.with_name(f"{BEST}{mark.best_epoch:04}"))
+        verify(_best(folder.parent, mark.attempt, mark.best_epoch))
     return Checkpoint(folder, mark)
 
 
 def _steps(folder: Path) -> list[Path]:
     """Folders of checkpoints, newest first."""
-    return sorted(folder.glob(f"{STEP}*"), key=lambda path: (len(path.name), path.name), reverse=True)
+    return sorted(folder.glob(f"{STEP}*"), key=_attempt_and_step, reverse=True)
+
+
+def _attempt_and_step(folder: Path) -> tuple[int, int]:
+    *attempt, step = map(int, re.findall(r"\d+", folder.name))
+    return (attempt[0] if attempt else 0), step
+
+
+def _best(folder: Path, attempt: int, epoch: int) -> Path:
+    return folder / f"{BEST}{_again(attempt)}{epoch:04}"
+
+
+def _again(attempt: int) -> str:
+    """What the names of a later attempt's folders have before the number."""
+    return f"{attempt}-" if attempt else ""
 
 
 def _read_mark(folder: Path) -> Mark:
     value = read_json(folder / STATE)
     try:
         fields = {name: value[name] for name in ("step", "epoch", "best_epoch", "history_bytes")}
-        return Mark(**fields, tally=Tally(**value["tally"]))
+        return Mark(**fields, attempt=value.get("attempt", 0), tally=Tally(**value["tally"]))
     except (KeyError, TypeError) as error:
         raise FolderError(f"not the state of a checkpoint: {error}", str(folder / STATE)) from error
 
@@ -179,7 +194,8 @@ def _with_moments(weights: Shapes, recipe: Recipe) -> Shapes:
     """Names and shapes of everything in a checkpoint."""
     trained = [name for name, rule in parameter_rules(weights, recipe).items() if rule.trainable]
     moments = {f"{prefix}/{name}": weights[name] for prefix in ("adam.m", "adam.v") for name in trained}
-    return {**weights, **moments, "adam.count": ()}
+    averages = {f"ema/{name}": shape for name, shape in weights.items()} if recipe.ema else {}
+    return {**weights, **moments, "adam.count": (), **averages}
 
 
 def _bytes(shapes: Shapes) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,20 @@ from duygu.errors import DuyguError, Interrupted
 from duygu.files import LineLog, new_folder, read_lines, write_json, write_text
 from duygu.models.folder import write_model
 from duygu.training.checkpoint import Mark
+from duygu.training.guard import Guard, Reading, prior_of, record
 from duygu.training.machine import peak_memory
 from duygu.training.plan import Batch, FloatArray, IntArray, Step, assemble
-from duygu.training.preparation import Batches, Job, Setup, as_begun, read_data, set_up, start_tensors
+from duygu.training.preparation import Batches, Job, Setup, as_begun, begun_again, read_data, set_up, start_tensors
 from duygu.training.progress import SILENT, Progress
 from duygu.training.run_folder import RunFolder, model_card, open_run, predictions_table
 from duygu.training.scoring import score
 from duygu.training.signals import Signals, caught_signals
+from duygu.verdict.baselines import linear_logits
 from duygu.verdict.metrics import Scores, scores
 
 __all__ = ["Job", "train"]
 
-COLLAPSED = 0.98  # share of predictions that one label has in a run that learned nothing
+LINEAR = 20_000  # training documents up to which the linear baseline is fitted: half a minute
 
 
 def train(job: Job, progress: Progress = SILENT) -> dict[str, Any]:
@@ -71,10 +73,13 @@ class _Loop:
 
     def __init__(self, setup: Setup, folder: RunFolder, progress: Progress, signals: Signals) -> None:
         self.setup, self.folder, self.progress, self.signals = setup, folder, progress, signals
-        self.recipe = setup.job.recipe
+        self.recipe = setup.recipe
         self.mark = setup.checkpoint.mark if setup.checkpoint else Mark()
         self.history = LineLog(folder.history, self.mark.history_bytes)
         lines = read_lines(folder.history)
+        self.guard = _guard(setup)
+        self.readings = [Reading.from_json(line["guard"]) for line in lines if "guard" in line]
+        lines = [line for line in lines if line.get("attempt", 0) == self.mark.attempt]
         self.losses: dict[int, float] = {line["step"]: line["loss"] for line in lines if "step" in line}
         self.validation = {
             line["epoch"]: Scores.from_json(line["validation"]) for line in lines if "validation" in line
@@ -85,13 +90,16 @@ class _Loop:
 
     def compile(self, began: float) -> None:
         """Load the engine's state and compile; set-up ends here."""
+        self._load()
+        self.setup_s = time.perf_counter() - began
+
+    def _load(self) -> None:
         setup = self.setup
         self.progress.phase("compiling" if setup.engine.static_shapes else "loading the weights")
         self.state: State = setup.engine.start(setup.model.spec, start_tensors(setup), self.recipe, setup.placement)
         started = time.perf_counter()
         setup.engine.compile(self.state, setup.plan.shapes, setup.evaluation_shapes)
         self.compile_s = time.perf_counter() - started
-        self.setup_s = time.perf_counter() - began
 
     # ---- steps ----
 
@@ -114,7 +122,14 @@ class _Loop:
             self.history.close()
 
     def _done(self) -> bool:
-        return self.mark.epoch == self.recipe.epochs
+        return self.mark.epoch == self.recipe.epochs or self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        """Whether the last epochs, those of the warm-up aside, were no better than one before them."""
+        per_epoch, recipe = self.setup.plan.steps_per_epoch, self.recipe
+        warm = recipe.warmup * len(self.setup.plan.steps)
+        ranks = [_rank(self.validation[n]) for n in range(1, self.mark.epoch + 1) if n * per_epoch > warm]
+        return 0 < recipe.patience <= len(ranks) - 1 - max(range(len(ranks)), key=ranks.__getitem__, default=0)
 
     def _take(self, step: Step) -> None:
         """Dispatch one step, then read the numbers of the one before it: the accelerator need not wait for either."""
@@ -134,13 +149,16 @@ class _Loop:
             self._save()
 
     def _assemble(self, step: Step) -> list[Batch]:
-        """The step's forward passes; every document weighs 1, and all share one normaliser."""
-        total = float(sum(map(len, step.microbatches)))
-        corpus, encoded = self.setup.corpus, self.setup.encoded
+        """The step's forward passes; all share one normaliser."""
+        setup, labels, total = self.setup, self.setup.corpus.labels, self._weight(step)
         return [
-            assemble(encoded.take(documents), documents, corpus.labels[documents], shape, normaliser=total)
-            for documents, shape in zip(step.microbatches, step.shapes, strict=True)
+            assemble(setup.tokens(part, step.epoch), part, labels[part], shape, setup.weights[part], normaliser=total)
+            for part, shape in zip(step.microbatches, step.shapes, strict=True)
         ]
+
+    def _weight(self, step: Step) -> float:
+        """What the documents of a step count together."""
+        return float(self.setup.weights[step.documents].sum())
 
     def _settle(self) -> None:
         """Read, check and record the numbers of the pending step."""
@@ -156,7 +174,7 @@ class _Loop:
                 "checkpoint is kept; a lower lr or --set precision=fp32 may help"
             )
         line = {"step": step.number, "epoch": step.epoch, "loss": loss, "lr": step.lr, "grad_norm": norm}
-        self.history.append({**line, "seconds": seconds})
+        self._log({**line, "seconds": seconds})
         self.losses[step.number] = loss
         tokens = int(self.setup.encoded.lengths[step.documents].sum())
         warm = self.first_step_s is not None
@@ -164,10 +182,13 @@ class _Loop:
         self.first_step_s = self.first_step_s if warm else seconds
         self.progress.advance(1, f"epoch {step.epoch}, loss {loss:.4f}")
 
+    def _log(self, line: Mapping[str, Any]) -> None:
+        self.history.append({**line, "attempt": self.mark.attempt})
+
     def _save(self) -> None:
         """A checkpoint of the state as it is."""
         self._settle()
-        if not self.mark.step:
+        if not (self.mark.step or self.mark.attempt):
             return
         self.mark = replace(self.mark, history_bytes=self.history.sync())
         setup = self.setup
@@ -181,7 +202,7 @@ class _Loop:
         self.progress.phase("evaluating", len(self.setup.split.validation) + len(self.setup.split.test))
         validation, test = self._scores(self.setup.validation)[0], self._scores(self.setup.test)[0]
         self.start = test.as_json()
-        self.history.append({"epoch": 0, "validation": validation.as_json(), "test": self.start})
+        self._log({"epoch": 0, "validation": validation.as_json(), "test": self.start})
         self.validation[0] = validation
         self.progress.epoch(0, self.recipe.epochs, None, validation)
 
@@ -191,15 +212,42 @@ class _Loop:
         epoch = self.mark.epoch + 1
         self.progress.phase(f"evaluating epoch {epoch}", len(self.setup.split.validation))
         found = self._scores(self.setup.validation)[0]
-        self.history.append({"epoch": epoch, "validation": found.as_json()})
         self.validation[epoch] = found
         best = self.mark.best_epoch
-        if self.recipe.keep == "best" and (not best or _rank(found) > _rank(self.validation[best])):
-            self.setup.checkpoints.save_best(epoch, self.setup.engine.tensors(self.state, moments=False))
-            best = epoch
-        self.mark = replace(self.mark, epoch=epoch, best_epoch=best)
-        self._save()
+        self.mark = replace(self.mark, epoch=epoch)
+        reading = self._read(found)
+        self._log({"epoch": epoch, "validation": found.as_json(), "guard": asdict(reading)})
         self.progress.epoch(epoch, self.recipe.epochs, self._train_loss(epoch), found)
+        if words := self.guard.told(reading, self.readings):
+            self.progress.message(words)
+        self.readings.append(reading)
+        if self.guard.begins_again(reading):
+            self._begin_again()
+            return
+        if self.recipe.keep == "best" and (not best or _rank(found) > _rank(self.validation[best])):
+            weights = self.setup.engine.tensors(self.state, moments=False)
+            self.setup.checkpoints.save_best(self.mark.attempt, epoch, weights)
+            self.mark = replace(self.mark, best_epoch=epoch)
+        self._save()
+        self._begin_phase()
+
+    def _read(self, found: Scores) -> Reading:
+        """Judge the newest epoch, its training loss by the second half of its steps."""
+        mark, steps = self.mark, self.setup.plan.steps
+        loss = self._mean_loss(steps[mark.step - (self.setup.plan.steps_per_epoch + 1) // 2 : mark.step])
+        return self.guard.read(mark.attempt, mark.epoch, mark.step / len(steps), loss, found, self._done())
+
+    def _begin_again(self) -> None:
+        """After a collapse: from the beginning, one rung down the guard's ladder."""
+        attempt = self.mark.attempt + 1
+        self.setup = begun_again(self.setup, attempt)
+        self.recipe = self.setup.recipe
+        self.mark = Mark(attempt=attempt, tally=self.mark.tally)
+        self.losses, self.validation = {}, {}
+        self.state = None  # before the next one takes its memory
+        self._load()
+        self._save()
+        self._evaluate_start()
         self._begin_phase()
 
     def _begin_phase(self) -> None:
@@ -220,8 +268,10 @@ class _Loop:
     def _train_loss(self, epoch: int) -> float:
         """Mean loss over the documents of an epoch, each as it was met."""
         per_epoch = self.setup.plan.steps_per_epoch
-        steps = self.setup.plan.steps[(epoch - 1) * per_epoch : epoch * per_epoch]
-        weights = [len(step.documents) for step in steps]
+        return self._mean_loss(self.setup.plan.steps[(epoch - 1) * per_epoch : epoch * per_epoch])
+
+    def _mean_loss(self, steps: Sequence[Step]) -> float:
+        weights = [self._weight(step) for step in steps]
         return float(np.average([self.losses[step.number] for step in steps], weights=weights))
 
     # ---- the end ----
@@ -232,6 +282,8 @@ class _Loop:
         self.progress.phase("evaluating", len(self.setup.split.validation) + len(self.setup.split.test))
         validation, test = self._scores(self.setup.validation), self._scores(self.setup.test)
         metrics = self._metrics(kept, validation[0], test[0])
+        self.progress.phase("fitting the linear baseline")
+        metrics["guard"] = record(self.guard, self.readings, _linear_accuracy(self.setup))
         parts = {"validation": validation[1:], "test": test[1:]}
         write_text(self.folder.path / "predictions.csv", predictions_table(self.setup.corpus, parts))
         self._write_model(metrics)
@@ -240,10 +292,10 @@ class _Loop:
 
     def _load_kept(self) -> int:
         """Put the weights of the epoch that the run keeps into the state; its number."""
-        setup, kept = self.setup, self.mark.best_epoch or self.recipe.epochs
+        setup, kept = self.setup, self.mark.best_epoch or self.mark.epoch
         if kept != self.mark.epoch:
             self.state = None  # before the next one takes its memory
-            weights = setup.checkpoints.best(kept)
+            weights = setup.checkpoints.best(self.mark.attempt, kept)
             self.state = setup.engine.start(setup.model.spec, weights, self.recipe, setup.placement)
         return kept
 
@@ -265,13 +317,13 @@ class _Loop:
         return {
             "engine": setup.engine.name,
             "model": setup.model.name,
-            "seed": self.recipe.seed,
+            "seed": setup.job.recipe.seed,
             "fold": setup.job.fold,
             "precision": setup.placement.precision,
             "threads": setup.placement.threads,
             "kept_epoch": kept,
-            "collapsed": _collapsed(validation),
-            "restarts": 0,
+            "collapsed": self.readings[-1].verdict == "collapsed",
+            "restarts": self.mark.attempt,
             "test": test.as_json(),
             "validation": validation.as_json(),
             "epochs": epochs,
@@ -293,7 +345,18 @@ def _rank(found: Scores) -> tuple[float, float]:
     return found.macro_f1, -found.loss
 
 
-def _collapsed(found: Scores) -> bool:
-    """Whether almost every prediction is the same label."""
-    predicted = np.sum(found.confusion, axis=0)
-    return bool(predicted.max() >= COLLAPSED * found.documents)
+def _guard(setup: Setup) -> Guard:
+    train, names = setup.split.train, setup.corpus.names
+    labels, weights = setup.corpus.labels[train], setup.weights[train]
+    prior = prior_of(labels, weights, len(names), setup.recipe.label_smoothing)
+    return Guard(setup.job.recipe, tuple(names), prior, len(setup.plan.steps))
+
+
+def _linear_accuracy(setup: Setup) -> float | None:
+    """Of the linear baseline on the validation part; None where fitting it would take too long."""
+    corpus, train, validation = setup.corpus, setup.split.train, setup.split.validation
+    if len(train) > LINEAR:
+        return None
+    texts = [[corpus.texts[number] for number in part] for part in (train, validation)]
+    logits = linear_logits(texts[0], corpus.labels[train], texts[1], len(corpus.names))
+    return float(np.mean(np.argmax(logits, axis=1) == corpus.labels[validation]))

@@ -1,6 +1,7 @@
-"""How each tensor learns: its share of the learning rate, whether it decays, whether it trains at all.
+"""How each tensor learns: its share of the learning rate, whether it decays, whether it trains or starts afresh.
 
-Pure, and one rule for both engines: their optimisers differ in what they decay by default, so neither is asked.
+Pure, and one rule for both engines: their optimisers differ in what they decay by default, so neither is asked. A model
+is a pile of blocks: 0 the embeddings, n the layer n - 1, and on top all that follows the layers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from duygu.recipe import Recipe
 _NO_DECAY = re.compile(r"(^|[._])bias$|layer_?norm|rms_?norm|(^|[._])norm([._\d]|$)", re.IGNORECASE)
 
 
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
+_EMBEDDING = re.compile(r"(?:^|\.)embed")
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What the optimiser does with one tensor."""
@@ -25,10 +30,51 @@ class Rule:
 
 
 def parameter_rules(names: Iterable[str], recipe: Recipe) -> dict[str, Rule]:
-    """A rule for every tensor name, in the order given."""
-    return {name: Rule(scale=1.0, decay=decays(name) and recipe.weight_decay > 0, trainable=True) for name in names}
+    """A rule for every tensor name, in the order given.
+
+    Layer-wise decay as in Sun et al. (2019), "How to Fine-Tune BERT for Text Classification?": the top layer and what
+    follows it learn at the full rate, every layer below at ``recipe.layer_decay`` of the rate above it.
+    """
+    blocks = blocks_of(names)
+    layers = max(blocks.values(), default=1) - 1
+    return {
+        name: Rule(
+            scale=recipe.layer_decay ** max(0, layers - block),
+            decay=decays(name) and recipe.weight_decay > 0,
+            trainable=block >= min(recipe.frozen, layers + 1),
+        )
+        for name, block in blocks.items()
+    }
 
 
 def decays(name: str) -> bool:
     """Whether weight decay is for this tensor: for all but biases and normalisation layers."""
     return _NO_DECAY.search(name) is None
+
+
+def fresh_names(names: Iterable[str], recipe: Recipe) -> tuple[str, ...]:
+    """Tensors that start from new weights: the top ``recipe.fresh_layers`` layers and all that follows them.
+
+    Zhang et al. (2021), "Revisiting Few-sample BERT Fine-tuning": the pooler goes with the layers.
+    """
+    blocks = blocks_of(names)
+    top = max(blocks.values(), default=1)
+    lowest = max(1, top - recipe.fresh_layers)
+    return tuple(name for name, block in blocks.items() if recipe.fresh_layers and block >= lowest)
+
+
+def blocks_of(names: Iterable[str]) -> dict[str, int]:
+    """The block of every tensor, in the order given."""
+    names = list(names)
+    numbers = {name: int(found[1]) for name in names if (found := _LAYER.search(name))}
+    top = max(numbers.values(), default=-1) + 2
+    return {name: numbers[name] + 1 if name in numbers else 0 if _EMBEDDING.search(name) else top for name in names}
+
+
+def average_rate(recipe: Recipe, step: int) -> float:
+    """How far the averages move towards the weights after update ``step``, counted from 1.
+
+    1 - min(decay, (1 + step) / (10 + step)): a young average forgets faster, or a short run would average its start.
+    As TensorFlow's ``ExponentialMovingAverage`` with ``num_updates`` has it.
+    """
+    return 1.0 - min(recipe.ema, (1 + step) / (10 + step))

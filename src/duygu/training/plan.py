@@ -18,7 +18,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from duygu.recipe import Recipe
+from duygu.errors import RecipeError
+from duygu.recipe import Recipe, label_weights
 
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
@@ -126,6 +127,25 @@ def make_plan(train: IntArray, lengths: IntArray, recipe: Recipe, static: bool) 
     real = sum(int(lengths[documents].sum()) for documents in flat)
     computed = sum(shape.tokens for shape in used)
     return Plan(steps, tuple(dict.fromkeys(used)), steps_per_epoch, real / computed)
+
+
+def document_weights(labels: IntArray, train: IntArray, names: Sequence[str], recipe: Recipe) -> FloatArray:
+    """(N,) what each document counts in the loss, by its label, as ``recipe.class_weights`` says.
+
+    "balanced" is N / (labels * documents of the label) over the training part, as scikit-learn's
+    ``compute_class_weight`` has it. Raises `RecipeError` unless every label has a number.
+    """
+    if recipe.class_weights == "none":
+        return np.ones(len(labels), np.float32)
+    if recipe.class_weights == "balanced":
+        counts = np.bincount(labels[train], minlength=len(names))
+        weights = len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    else:
+        weights = np.array(label_weights(recipe.class_weights))
+    if len(weights) != len(names):
+        problem = f"class_weights has {len(weights)} numbers, but there are {len(names)} labels: {', '.join(names)}"
+        raise RecipeError(problem, "recipe field class_weights", "give a number for each of them, in this order")
+    return weights[labels].astype(np.float32)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:

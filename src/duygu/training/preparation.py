@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +24,15 @@ from duygu.errors import RecipeError
 from duygu.files import require_space
 from duygu.models.folder import Model, open_model, weights_digest
 from duygu.models.source import pinned
+from duygu.models.spec import tensor_shapes
+from duygu.models.weights import LazyTensors, initialise
 from duygu.recipe import Recipe
+from duygu.training.augmentation import Augmentation, Vocabulary, augmentation
 from duygu.training.checkpoint import Checkpoint, Checkpoints, newest_checkpoint
+from duygu.training.guard import restarted
 from duygu.training.machine import cores
-from duygu.training.plan import IntArray, Plan, Shape, evaluation_batches, make_plan
+from duygu.training.parameters import fresh_names
+from duygu.training.plan import FloatArray, IntArray, Plan, Shape, document_weights, evaluation_batches, make_plan
 from duygu.training.progress import Progress
 from duygu.training.run_folder import RunFolder, data_record, environment_record, recorded_format, tokens_digest
 
@@ -54,13 +60,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What stays the same from the first step to the last."""
+    """What stays the same from the first step of an attempt to its last."""
 
     job: Job
+    recipe: Recipe  # of this attempt: the job's, or after a collapse what `guard.restarted` makes of it
     corpus: Corpus
     split: Split
     model: Model
     encoded: Encoded
+    weights: FloatArray  # (N,) what each document counts in the loss
+    augment: Augmentation | None
     plan: Plan
     validation: Batches
     test: Batches
@@ -73,6 +82,13 @@ class Setup:
     def evaluation_shapes(self) -> list[Shape]:
         """Distinct shapes of all evaluation batches."""
         return list(dict.fromkeys(shape for _, shape in self.validation + self.test))
+
+    def tokens(self, documents: IntArray, epoch: int) -> list[IntArray]:
+        """The ids of training documents as an epoch, counted from 1, sees them."""
+        ids = self.encoded.take(documents)
+        if self.augment is None:
+            return ids
+        return [self.augment(own, int(number), epoch) for own, number in zip(ids, documents, strict=True)]
 
 
 def as_begun(job: Job) -> Job:
@@ -98,21 +114,34 @@ def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: 
     progress.phase("reading the model")
     model = _open_model(job, corpus, split, record, progress)
     _require_length(job.recipe, model)
+    _require_layers(job.recipe, model)
     for warning in (*corpus.warnings, *split.warnings, *model.warnings):
         progress.message(f"note: {warning}")
     progress.phase("tokenising")
     encoded = model.tokenizer.encode(corpus.texts, job.recipe.length, job.recipe.head_share)
-    plan = make_plan(split.train, encoded.lengths, job.recipe, engine.static_shapes)
+    recipe = restarted(job.recipe, checkpoint.mark.attempt if checkpoint else 0)
+    weights = document_weights(corpus.labels, split.train, corpus.names, recipe)
+    augment = augmentation(lambda: _vocabulary(model), recipe)
+    plan = make_plan(split.train, encoded.lengths, recipe, engine.static_shapes)
     checkpoints = Checkpoints(folder.checkpoints, model.spec, job.recipe)
     require_space(folder.path, checkpoints.missing_bytes())
     validation, test = (
         evaluation_batches(part, encoded.lengths, engine.static_shapes) for part in (split.validation, split.test)
     )
     setup = Setup(
-        job, corpus, split, model, encoded, plan, validation, test, engine, placement, checkpoints, checkpoint
+        job, recipe, corpus, split, model, encoded, weights, augment, plan, validation, test, engine, placement,
+        checkpoints, checkpoint,
     )  # fmt: skip
     _record(setup, folder, record)
     return setup
+
+
+def begun_again(setup: Setup, attempt: int) -> Setup:
+    """The same run from its start, with the recipe of another attempt."""
+    recipe = restarted(setup.job.recipe, attempt)
+    augment = augmentation(lambda: _vocabulary(setup.model), recipe)
+    plan = make_plan(setup.split.train, setup.encoded.lengths, recipe, setup.engine.static_shapes)
+    return replace(setup, recipe=recipe, augment=augment, plan=plan, checkpoint=None)
 
 
 def _open_engine(job: Job, record: Mapping[str, Any], progress: Progress) -> tuple[Engine, Placement]:
@@ -142,9 +171,31 @@ def _require_length(recipe: Recipe, model: Model) -> None:
         raise RecipeError(problem, "recipe field length", f"--set length={model.spec.positions}")
 
 
+def _require_layers(recipe: Recipe, model: Model) -> None:
+    """Refuse what reaches beyond the model's layers, or freezes weights that are new."""
+    layers, frozen, fresh = model.spec.layers, recipe.frozen, recipe.fresh_layers
+    if fresh > layers:
+        problem = f"fresh_layers = {fresh}, but the model has {layers} layers"
+        raise RecipeError(problem, "recipe field fresh_layers", f"give 0 to {layers}")
+    if frozen > layers + 1 - fresh:
+        problem = f"frozen = {frozen}, but below the {fresh} fresh layers" if fresh else f"frozen = {frozen}, but there"
+        problem += f" are {layers + 1 - fresh} blocks: the embeddings and {layers - fresh} layers"
+        raise RecipeError(problem, "recipe field frozen", f"give 0 to {layers + 1 - fresh}")
+
+
+def _vocabulary(model: Model) -> Vocabulary:
+    """What augmentation must know of the tokenizer."""
+    begins, special = model.tokenizer.beginnings()
+    blank = model.tokenizer.blank_id
+    if blank is None:
+        problem = "the tokenizer has neither a mask token nor an unknown token to put in a word's place"
+        raise RecipeError(problem, "recipe field word_dropout", "set word_dropout and word_swap to 0 for this model")
+    return Vocabulary(begins, special, blank, model.tokenizer.spell)
+
+
 def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
     """Write ``data.json`` and ``environment.json``; a run that goes on must have begun with the same."""
-    tokens, weights = tokens_digest(setup.encoded), weights_digest(setup.model.tensors.items())
+    tokens, weights = tokens_digest(setup.encoded), weights_digest(first_tensors(setup.model, setup.job.recipe).items())
     here = environment_record(setup.engine, setup.placement)
     if setup.checkpoint is not None:
         folder.accept_model(tokens, weights)
@@ -158,5 +209,19 @@ def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
 
 
 def start_tensors(setup: Setup) -> Mapping[str, np.ndarray]:
-    """What the engine starts from: the checkpoint's tensors, or the model's."""
-    return setup.model.tensors if setup.checkpoint is None else setup.checkpoint.tensors
+    """What the engine starts from: the checkpoint's tensors, or the attempt's first."""
+    return first_tensors(setup.model, setup.recipe) if setup.checkpoint is None else setup.checkpoint.tensors
+
+
+def first_tensors(model: Model, recipe: Recipe) -> Mapping[str, np.ndarray]:
+    """The model's tensors; those that no checkpoint gave, and the layers that start afresh, drawn from the seed."""
+    shapes = tensor_shapes(model.spec)
+    drawn = {*model.account.initialised, *fresh_names(shapes, recipe)}
+    return LazyTensors(
+        {
+            name: partial(initialise, name, shape, model.spec, recipe.seed)
+            if name in drawn
+            else partial(model.tensors.__getitem__, name)
+            for name, shape in shapes.items()
+        }
+    )

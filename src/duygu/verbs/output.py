@@ -45,4 +45,4 @@ def print_comparison(comparison: Mapping[str, Any], as_json: bool) -> None:
 def require_sound(collapsed: Sequence[str]) -> None:
     """Raise `GateError` where a run collapsed."""
     if collapsed:
-        raise GateError(f"collapsed, answering every document with one label: {', '.join(collapsed)}")
+        raise GateError(f"collapsed, having learned next to nothing: {', '.join(collapsed)}")

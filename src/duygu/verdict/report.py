@@ -64,7 +64,9 @@ def print_run(metrics: Json, console: Console) -> None:
     test = Scores.from_json(metrics["test"])
     column = Column("", (test,), (metrics,))
     lines = [*_result(test), f"before training {percent(metrics['start']['accuracy'])}"]
-    if metrics["collapsed"]:
+    if "guard" in metrics:
+        lines += metrics["guard"]["summary"]
+    elif metrics["collapsed"]:
         lines.append("It collapsed: almost every document got the same label.")
     console.print(_panel(title, lines))
     for table in (epoch_table([column]), label_table(test), cost_table([column])):
@@ -86,6 +88,9 @@ def notes(comparison: Json) -> list[str]:
         collapsed = sum(bool(run["collapsed"]) for run in column.runs)
         if collapsed:
             found.append(f"{column.title}: {collapsed} of {len(column.runs)} runs collapsed to one label.")
+        again = sum(run["restarts"] > 0 for run in column.runs)
+        if again:
+            found.append(f"{column.title}: {again} of {len(column.runs)} runs collapsed at first and began again.")
     for baseline in comparison["baselines"]:
         reached = baseline["test"]["accuracy"]
         beaten = [

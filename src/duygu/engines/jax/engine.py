@@ -31,7 +31,7 @@ from duygu.engines.jax.dropout import site_keys
 from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
 from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
-from duygu.training.parameters import parameter_rules
+from duygu.training.parameters import average_rate, parameter_rules
 from duygu.training.plan import Batch, Shape, assemble
 
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
@@ -44,12 +44,13 @@ Moments = Any  # optax's state of Adam: count, mu and nu, the last two trees lik
 
 @dataclass(slots=True)
 class State:
-    """Masters and moments as trees of stacked tensors, the updates made, and what has been compiled."""
+    """Masters, moments and averages as trees of stacked tensors, the updates made, and what has been compiled."""
 
     stacks: Stacks
     compute: Compute
     masters: Tree
     moments: Moments
+    averages: Tree  # of the masters, where the recipe wants them
     compiled: dict[tuple[str, Shape | None, bool], Any] = field(default_factory=dict)
     rounded: Tree | None = None  # the weights as the layers compute with them, made when they are first scored with
 
@@ -84,12 +85,13 @@ class JaxEngine:
     def start(self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement) -> State:
         jax.config.update("jax_default_matmul_precision", "highest")
         spec = with_dropout(spec, recipe)
-        names = tuple(name for name in tensors if not name.startswith("adam."))
+        names = tuple(name for name in tensors if not name.startswith(("adam.", "ema/")))
         stacks = Stacks(names, spec.layers)
         rules = stacks.rules(parameter_rules(names, recipe))
         compute = Compute(spec, recipe, DTYPES[placement.precision], stacks, rules)
         masters = stacks.stack(tensors, "")
-        return State(stacks, compute, masters, _moments(stacks, tensors, masters))
+        moments = _moments(stacks, tensors, masters)
+        return State(stacks, compute, masters, moments, _averages(stacks, tensors, masters, recipe))
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
         """Compile what a run of these shapes needs: a gradient and a prediction each, and one update."""
@@ -97,9 +99,11 @@ class JaxEngine:
         jobs: list[tuple[Any, ...]] = [("gradient", shape, m, _arrays(_sample(shape)), key) for shape in training]
         if training:
             jobs.append(("update", None, m, state.moments, m, zero))
+        if training and state.averages:
+            jobs.append(("average", None, state.averages, m, zero))
         if training and state.compute.recipe.microbatch:
             jobs.append(("add", None, (zero, m), (zero, m)))
-        jobs += [("logits", shape, _rounded(state), _arrays(_sample(shape))) for shape in evaluation]
+        jobs += [("logits", shape, _scored(state), _arrays(_sample(shape))) for shape in evaluation]
         with ThreadPoolExecutor(COMPILERS) as pool:
             list(pool.map(lambda job: _compile(state, *job), jobs))
         keep_freed_memory()  # after compiling, whose threads want heaps of their own
@@ -107,10 +111,12 @@ class JaxEngine:
     def step(self, state: State, microbatches: Sequence[Batch], lr: float, key: StepKey) -> tuple[State, StepResult]:
         loss, gradient = _accumulate(state, microbatches, key)
         masters, moments, norm = _run(state, "update", None, state.masters, state.moments, gradient, np.float32(lr))
-        return State(state.stacks, state.compute, masters, moments, state.compiled), StepResult(loss, norm)
+        averages = _average(state, masters, average_rate(state.compute.recipe, key.step))
+        state = State(state.stacks, state.compute, masters, moments, averages, state.compiled)
+        return state, StepResult(loss, norm)
 
     def logits(self, state: State, batch: Batch) -> np.ndarray:
-        return np.asarray(_run(state, "logits", batch.shape, _rounded(state), _arrays(batch)))
+        return np.asarray(_run(state, "logits", batch.shape, _scored(state), _arrays(batch)))
 
     def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
         _, gradient = _accumulate(state, [batch], key)
@@ -120,11 +126,13 @@ class JaxEngine:
         return np.asarray(_run(state, "input_gradient", batch.shape, state.masters, _arrays(batch), np.int32(label)))
 
     def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
-        yield from state.stacks.unstack(state.masters, "")
+        yield from state.stacks.unstack(state.masters if moments else state.averages or state.masters, "")
         if moments:
             yield from state.stacks.unstack(state.moments.mu, "adam.m/")
             yield from state.stacks.unstack(state.moments.nu, "adam.v/")
             yield "adam.count", np.array(state.moments.count, np.float32)
+            if state.averages:
+                yield from state.stacks.unstack(state.averages, "ema/")
 
     def peak_bytes(self) -> int | None:
         stats = jax.local_devices()[0].memory_stats()
@@ -155,12 +163,13 @@ class Compute:
         return self._classify(masters, bert.words(masters, batch.layout), batch, None)
 
     def gradient(self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> tuple[Array, Tree]:
-        """Loss and fp32 gradient of one microbatch."""
+        """Loss and fp32 gradient of one microbatch; 0 for what is frozen."""
 
         def loss(masters: Tree) -> Array:
-            return _loss(self._classify(masters, bert.words(masters, batch.layout), batch, key), batch)
+            return self._objective({name: self._held(name, x) for name, x in masters.items()}, batch, key)
 
-        return jax.value_and_grad(loss)(masters)
+        loss_, gradient = jax.value_and_grad(loss)(masters)
+        return loss_, {name: g * along_layers(self.rules[name].trainable, g) for name, g in gradient.items()}
 
     def add(self, total: tuple[Array, Tree], more: tuple[Array, Tree]) -> tuple[Array, Tree]:
         """Loss and gradient of two microbatches."""
@@ -168,7 +177,6 @@ class Compute:
 
     def update(self, masters: Tree, moments: Moments, gradient: Tree, lr: Array) -> tuple[Tree, Moments, Array]:
         """Clip, AdamW; also the global norm before clipping."""
-        gradient = {name: g * along_layers(self.rules[name].trainable, g) for name, g in gradient.items()}
         norm = optax.tree.norm(gradient)
         if self.recipe.clip:
             shrink = jnp.minimum(1.0, self.recipe.clip / (norm + 1e-6))  # PyTorch's rule, to the epsilon
@@ -177,11 +185,30 @@ class Compute:
         steps, moments = _adam(self.recipe).update(gradient, moments)
         return {name: self._move(name, master, steps[name], lr) for name, master in masters.items()}, moments, norm
 
+    def average(self, averages: Tree, masters: Tree, rate: Array) -> Tree:
+        """The averages, moved towards the masters."""
+        return jax.tree.map(lambda average, master: average + rate * (master - average), averages, masters)
+
     def input_gradient(self, masters: Tree, batch: Arrays, label: Array) -> Array:
         def chosen(words_TC: Array) -> Array:
             return self._classify(masters, words_TC, batch, None)[:, label].sum()
 
         return jax.grad(chosen)(bert.words(masters, batch.layout))
+
+    def _objective(self, w: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
+        """What a microbatch adds to the step's loss.
+
+        R-Drop, Liang et al. (2021), arXiv:2106.14448: the mean loss of two passes that differ in dropout only, and how
+        far apart their answers are.
+        """
+        recipe, words_TC = self.recipe, bert.words(w, batch.layout)
+        one_DY = self._classify(w, words_TC, batch, key)
+        loss = _loss(one_DY, batch, recipe.label_smoothing)
+        if key is None or not recipe.r_drop:
+            return loss
+        other_DY = self._classify(w, words_TC, batch, _second(key))
+        loss = (loss + _loss(other_DY, batch, recipe.label_smoothing)) / 2
+        return loss + recipe.r_drop * _distance(one_DY, other_DY, batch)
 
     def _classify(self, w: Tree, words_TC: Array, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
         stacked, last = self.stacks.parts(w)
@@ -196,6 +223,10 @@ class Compute:
             name: x.astype(self.low) if in_low_precision(name) and name.endswith("weight") else x
             for name, x in masters.items()
         }
+
+    def _held(self, name: str, master: Array) -> Array:
+        """The master; where none of its layers learns, no gradient is computed either."""
+        return master if self.rules[name].trainable.any() else jax.lax.stop_gradient(master)
 
     def _move(self, name: str, master: Array, step: Array, lr: Array) -> Array:
         rate = lr * along_layers(self.rules[name].scale, master)
@@ -231,22 +262,46 @@ def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None
     return total
 
 
-def _rounded(state: State) -> Tree:
-    """The weights to score with: rounded once, not in every forward pass."""
+def _loss(logits_DY: Array, batch: Arrays, smoothing: float) -> Array:
+    """Weighted cross-entropy over the step's normaliser, so microbatches add up to the loss of the whole step."""
+    cross_D = optax.softmax_cross_entropy_with_integer_labels(logits_DY, batch.labels_D)
+    if smoothing:
+        cross_D = (1.0 - smoothing) * cross_D - smoothing * jax.nn.log_softmax(logits_DY).mean(axis=-1)
+    return _weighted(cross_D, batch)
+
+
+def _distance(one_DY: Array, other_DY: Array, batch: Arrays) -> Array:
+    """Mean of both directions of the Kullback-Leibler divergence between two answers, weighted as the loss is."""
+    p_DY, q_DY = jax.nn.log_softmax(one_DY), jax.nn.log_softmax(other_DY)
+    return _weighted(((jnp.exp(p_DY) - jnp.exp(q_DY)) * (p_DY - q_DY)).sum(axis=-1) / 2, batch)
+
+
+def _weighted(values_D: Array, batch: Arrays) -> Array:
+    return (values_D * batch.weights_D).sum() / batch.normaliser
+
+
+def _second(key: tuple[Array, Array]) -> tuple[Array, Array]:
+    """`StepKey.second`."""
+    seed, step = key
+    return seed, -step
+
+
+def _average(state: State, masters: Tree, rate: float) -> Tree:
+    """Move the averages towards the masters."""
+    return _run(state, "average", None, state.averages, masters, np.float32(rate)) if state.averages else {}
+
+
+def _scored(state: State) -> Tree:
+    """The weights to score with: the averages where there are any, rounded once, not in every forward pass."""
+    weights = state.averages or state.masters
     if state.compute.low == jnp.float32:
-        return state.masters
-    rounded = state.rounded or _run(state, "rounded", None, state.masters)
+        return weights
+    rounded = state.rounded or _run(state, "rounded", None, weights)
     state.rounded = rounded
     return rounded
 
 
-def _loss(logits_DY: Array, batch: Arrays) -> Array:
-    """Weighted cross-entropy over the step's normaliser, so microbatches add up to the loss of the whole step."""
-    cross_D = optax.softmax_cross_entropy_with_integer_labels(logits_DY, batch.labels_D)
-    return (cross_D * batch.weights_D).sum() / batch.normaliser
-
-
-DONATED = {"update": (0, 1), "add": (0,)}  # arguments whose memory the result takes over
+DONATED = {"update": (0, 1), "add": (0,), "average": (0,)}  # arguments whose memory the result takes over
 
 
 def _run(state: State, name: str, shape: Shape | None, *arguments: Any) -> Any:
@@ -289,6 +344,15 @@ def _moments(stacks: Stacks, tensors: Mapping[str, np.ndarray], masters: Tree) -
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), *zeros)
     count = jnp.asarray(int(tensors["adam.count"]), jnp.int32)
     return optax.ScaleByAdamState(count, stacks.stack(tensors, "adam.m/"), stacks.stack(tensors, "adam.v/"))
+
+
+def _averages(stacks: Stacks, tensors: Mapping[str, np.ndarray], masters: Tree, recipe: Recipe) -> Tree:
+    """The averages: those that ``tensors`` holds, else the masters as they are; none where the recipe wants none."""
+    if not recipe.ema:
+        return {}
+    if f"ema/{stacks.names[0]}" in tensors:
+        return stacks.stack(tensors, "ema/")
+    return {name: jnp.array(x) for name, x in masters.items()}  # copies: an update takes over the masters' memory
 
 
 def _fast_bf16() -> bool:

@@ -38,10 +38,10 @@ class Stacks:
     layers: int
 
     def stack(self, tensors: Mapping[str, np.ndarray], prefix: str) -> Tree:
-        """Tensors under ``prefix`` and their names, stacked in the order of the layers."""
+        """Tensors under ``prefix`` and their names, stacked in the order of the layers; 0 for one that is not there."""
         tree: Tree = {}
         for stacked, members in self._stacks():
-            arrays = [tensors[prefix + name] for name in members]
+            arrays = [_found(tensors, prefix, name) for name in members]
             tree[stacked] = jnp.array(np.stack(arrays) if stacked.startswith(STACKED) else arrays[0])
         return tree
 
@@ -79,6 +79,12 @@ class Stacks:
 def along_layers(values: np.ndarray, x: Array) -> np.ndarray | np.float32:
     """One value a layer, shaped to multiply a stacked tensor; a single one where all are equal."""
     return values[0] if (values == values[0]).all() else values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _found(tensors: Mapping[str, np.ndarray], prefix: str, name: str) -> np.ndarray:
+    """A tensor, or zeros: what is frozen has no moments."""
+    found = tensors.get(prefix + name)
+    return np.zeros_like(tensors[name]) if found is None else found
 
 
 def _layer(name: str) -> int:

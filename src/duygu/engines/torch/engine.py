@@ -22,7 +22,7 @@ from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.dropout import site_keys
 from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
-from duygu.training.parameters import parameter_rules
+from duygu.training.parameters import average_rate, parameter_rules
 from duygu.training.plan import Batch, Shape
 
 FAMILIES = {"bert": BertClassifier}
@@ -41,6 +41,8 @@ class State:
     masters: dict[str, nn.Parameter]
     module: BertClassifier
     optimiser: torch.optim.AdamW
+    averages: dict[str, Tensor]  # of the masters, where the recipe wants them
+    scored: BertClassifier | None = None  # what computes with the averages, made when it is first scored with
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -85,14 +87,11 @@ class TorchEngine:
         # Filling fresh memory with NaN, which that brings along, took a fifth of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         spec = with_dropout(spec, recipe)
-        with torch.device("meta"):
-            module = FAMILIES[spec.family](spec, DTYPES[placement.precision])
-        names = [name for name, _ in module.named_parameters()]
+        names = [name for name in tensors if not name.startswith(("adam.", "ema/"))]
         masters = {name: nn.Parameter(torch.from_numpy(tensors[name].copy()).to(device)) for name in names}
         optimiser = _optimiser(masters, tensors, recipe)
-        shadow = {name: _shadow(name, master, module.low) for name, master in masters.items()}
-        module.load_state_dict(shadow, assign=True)
-        return State(spec, recipe, device, masters, module, optimiser)
+        module = _module(spec, masters, DTYPES[placement.precision])
+        return State(spec, recipe, device, masters, module, optimiser, _averages(masters, tensors, recipe))
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
         """Nothing: eager PyTorch takes every shape as it comes."""
@@ -101,12 +100,13 @@ class TorchEngine:
         losses = [_accumulate(state, batch, key) for batch in microbatches]
         norm = _clip(state)
         _update(state, lr)
+        _average(state, average_rate(state.recipe, key.step))
         return state, StepResult(torch.stack(losses).sum(), norm)
 
     def logits(self, state: State, batch: Batch) -> np.ndarray:
-        layout = _layout(batch, state.device)
+        layout, module = _layout(batch, state.device), _scored(state)
         with torch.inference_mode():
-            return state.module(state.module.words(layout), layout).cpu().numpy()
+            return module(module.words(layout), layout).cpu().numpy()
 
     def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
         _accumulate(state, batch, key)
@@ -122,13 +122,15 @@ class TorchEngine:
 
     def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
         for name, master in state.masters.items():
-            yield name, _numpy(master)
+            yield name, _numpy(master if moments else state.averages.get(name, master))
         if moments:
             for prefix, key in (("adam.m/", "exp_avg"), ("adam.v/", "exp_avg_sq")):
                 for name, master in state.masters.items():
-                    if master in state.optimiser.state:
-                        yield prefix + name, _numpy(state.optimiser.state[master][key])
+                    found = state.optimiser.state.get(master)
+                    yield prefix + name, _numpy(found[key] if found else torch.zeros_like(master))
             yield "adam.count", np.array(_count(state), np.float32)
+            for name, average in state.averages.items():
+                yield f"ema/{name}", _numpy(average)
 
     def peak_bytes(self) -> int | None:
         return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
@@ -141,10 +143,7 @@ def open() -> TorchEngine:
 
 def _accumulate(state: State, batch: Batch, key: StepKey | None) -> Tensor:
     """Add the gradient of one microbatch's loss to the masters'; returns the loss."""
-    layout = _layout(batch, state.device)
-    keys_LST = None if key is None else _keys(state, batch, key)
-    logits_DY = state.module(state.module.words(layout), layout, keys_LST)
-    loss = _loss(logits_DY, batch)
+    loss = _objective(state, batch, key)
     loss.backward()
     for name, parameter in state.module.named_parameters():
         master = state.masters[name]
@@ -155,11 +154,43 @@ def _accumulate(state: State, batch: Batch, key: StepKey | None) -> Tensor:
     return loss.detach()
 
 
-def _loss(logits_DY: Tensor, batch: Batch) -> Tensor:
+def _objective(state: State, batch: Batch, key: StepKey | None) -> Tensor:
+    """What a microbatch adds to the step's loss.
+
+    R-Drop, Liang et al. (2021), arXiv:2106.14448: the mean loss of two passes that differ in dropout only, and how far
+    apart their answers are.
+    """
+    layout, recipe = _layout(batch, state.device), state.recipe
+    one_DY = _classify(state, batch, layout, key)
+    loss = _loss(one_DY, batch, recipe.label_smoothing)
+    if key is None or not recipe.r_drop:
+        return loss
+    other_DY = _classify(state, batch, layout, key.second)
+    loss = (loss + _loss(other_DY, batch, recipe.label_smoothing)) / 2
+    return loss + recipe.r_drop * _distance(one_DY, other_DY, batch)
+
+
+def _classify(state: State, batch: Batch, layout: Layout, key: StepKey | None) -> Tensor:
+    keys_LST = None if key is None else _keys(state, batch, key)
+    return state.module(state.module.words(layout), layout, keys_LST)
+
+
+def _loss(logits_DY: Tensor, batch: Batch, smoothing: float) -> Tensor:
     """Weighted cross-entropy over the step's normaliser, so microbatches add up to the loss of the whole step."""
     labels_D = torch.from_numpy(batch.labels).to(logits_DY.device, torch.int64)
-    weights_D = torch.from_numpy(batch.weights).to(logits_DY.device)
-    return (F.cross_entropy(logits_DY, labels_D, reduction="none") * weights_D).sum() / batch.normaliser
+    cross_D = F.cross_entropy(logits_DY, labels_D, reduction="none", label_smoothing=smoothing)
+    return _weighted(cross_D, batch)
+
+
+def _distance(one_DY: Tensor, other_DY: Tensor, batch: Batch) -> Tensor:
+    """Mean of both directions of the Kullback-Leibler divergence between two answers, weighted as the loss is."""
+    p_DY, q_DY = F.log_softmax(one_DY, dim=-1), F.log_softmax(other_DY, dim=-1)
+    return _weighted(((p_DY.exp() - q_DY.exp()) * (p_DY - q_DY)).sum(dim=-1) / 2, batch)
+
+
+def _weighted(values_D: Tensor, batch: Batch) -> Tensor:
+    weights_D = torch.from_numpy(batch.weights).to(values_D.device)
+    return (values_D * weights_D).sum() / batch.normaliser
 
 
 def _clip(state: State) -> Tensor:
@@ -183,6 +214,22 @@ def _update(state: State, lr: float) -> None:
         for name, parameter in state.module.named_parameters():
             if parameter is not state.masters[name]:
                 parameter.copy_(state.masters[name])
+
+
+def _average(state: State, rate: float) -> None:
+    """Move the averages towards the masters."""
+    with torch.no_grad():
+        for name, average in state.averages.items():
+            average.lerp_(state.masters[name], rate)
+    state.scored = None
+
+
+def _scored(state: State) -> BertClassifier:
+    """The module to score with: that of the averages where there are any, made once after every step."""
+    if not state.averages:
+        return state.module
+    state.scored = state.scored or _module(state.spec, state.averages, state.module.low)
+    return state.scored
 
 
 def _optimiser(
@@ -214,6 +261,19 @@ def _optimiser(
     return optimiser
 
 
+def _averages(
+    masters: Mapping[str, nn.Parameter], tensors: Mapping[str, np.ndarray], recipe: Recipe
+) -> dict[str, Tensor]:
+    """The averages: those that ``tensors`` holds, else the masters as they are; none where the recipe wants none."""
+    if not recipe.ema:
+        return {}
+    averages: dict[str, Tensor] = {}
+    for name, master in masters.items():
+        held = tensors.get(f"ema/{name}")
+        averages[name] = master.detach().clone() if held is None else torch.from_numpy(held.copy()).to(master.device)
+    return averages
+
+
 def _layout(batch: Batch, device: torch.device) -> Layout:
     """The batch on the device. This engine takes exact shapes, whose groups lie one after another."""
     assert batch.shape.tokens == batch.shape.slots, "the torch engine takes exact shapes"
@@ -228,7 +288,17 @@ def _keys(state: State, batch: Batch, key: StepKey) -> Tensor:
     return site_keys(key, state.spec.layers, numbers_T, positions_T)
 
 
-def _shadow(name: str, master: nn.Parameter, low: torch.dtype) -> nn.Parameter:
+def _module(spec: ModelSpec, weights: Mapping[str, Tensor], low: torch.dtype) -> BertClassifier:
+    """The module that computes with these weights."""
+    with torch.device("meta"):
+        module = FAMILIES[spec.family](spec, low)
+    for name, parameter in module.named_parameters():  # what is loaded takes over whether it learns
+        parameter.requires_grad_(weights[name].requires_grad)
+    module.load_state_dict({name: _shadow(name, weight, low) for name, weight in weights.items()}, assign=True)
+    return module
+
+
+def _shadow(name: str, master: Tensor, low: torch.dtype) -> Tensor:
     """What the module computes with: the master itself, or a low-precision copy."""
     if low == torch.float32 or not in_low_precision(name):
         return master

@@ -98,7 +98,9 @@ def _columns(comparison: Json) -> tuple[Column, ...]:
 
 
 def _losses(history: Sequence[Json]) -> Losses:
-    lines = [(int(line["step"]), float(line["loss"])) for line in history if "step" in line and "loss" in line]
+    attempt = max((line.get("attempt", 0) for line in history), default=0)  # a run that began again: what it ended as
+    last = [line for line in history if line.get("attempt", 0) == attempt]
+    lines = [(int(line["step"]), float(line["loss"])) for line in last if "step" in line and "loss" in line]
     return tuple((step, loss) for step, loss in lines if math.isfinite(loss))
 
 
