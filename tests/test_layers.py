@@ -29,6 +29,7 @@ FLOORS = {
     "duygu.training.plan": 2,
     "duygu.training.parameters": 2,
     "duygu.verdict.metrics": 2,
+    "duygu.verdict.resampling": 2,
     "duygu.verdict.stats": 2,
     "duygu.data": 3,
     "duygu.models": 3,
