@@ -12,10 +12,11 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from duygu.errors import FolderError, UserError
 from duygu.verdict.compare import Conclude, comparison
-from duygu.verdict.conclusion import NO_GROUPS, rounded, signed
+from duygu.verdict.conclusion import NO_GROUPS, rounded
 from duygu.verdict.page import comparison_page
 from duygu.verdict.pooling import pool
 from duygu.verdict.runs import Run, check_twins, read_run
+from duygu.verdict.tables import signed
 from tests.verdict.folders import Written, write_run
 
 

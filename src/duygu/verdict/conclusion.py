@@ -28,6 +28,7 @@ from duygu.verdict.stats import (
     minimum_detectable,
     share_interval,
 )
+from duygu.verdict.tables import points, signed
 
 DIFFERENT, EQUIVALENT, UNDECIDED = "different", "equivalent", "not distinguishable"
 NO_GROUPS = (
@@ -262,17 +263,6 @@ def _intervals(parts: Mapping[str, Components]) -> dict[str, object]:
         low, high = parts[name].estimate().interval()
         found[f"{name}_interval"] = [max(least, low), min(1.0, high)]
     return found
-
-
-def points(value: float) -> str:
-    """A share in points."""
-    return f"{value * 100:.1f}"
-
-
-def signed(value: float) -> str:
-    """A share in points with its sign; 0 has none."""
-    text = f"{value * 100:+.1f}"
-    return "0.0" if float(text) == 0 else text
 
 
 def p_text(p: float) -> str:

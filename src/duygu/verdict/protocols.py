@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from duygu.errors import UserError
-from duygu.verdict.conclusion import signed
 from duygu.verdict.metrics import Scores
 from duygu.verdict.pooling import Pooled, by_engine
 from duygu.verdict.runs import engine_title
+from duygu.verdict.tables import signed
 
 PUBLISHED_GAP = 309 / 342 - 290 / 336  # accuracy of PyTorch less that of JAX, as published
 

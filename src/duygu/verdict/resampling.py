@@ -52,12 +52,12 @@ class Measured:
 def tallies(labels: Whole, predicted: Whole, groups: Whole, count: int) -> Doubles:
     """(G, R, 3, L) documents of each group, from ``labels`` (N,), ``predicted`` (R, N) and ``groups`` (N,)."""
     numbers = np.unique(groups, return_inverse=True)[1]
-    counted = np.zeros((int(numbers.max()) + 1, len(predicted), 3, count))
+    size, nowhere = int(numbers.max()) + 1, count  # a wrong answer hits no label
+    counted = np.zeros((size, len(predicted), 3, count))
     for run, answers in enumerate(predicted):
-        right = answers == labels
-        np.add.at(counted, (numbers[right], run, 0, labels[right]), 1.0)
-        np.add.at(counted, (numbers, run, 1, answers), 1.0)
-        np.add.at(counted, (numbers, run, 2, labels), 1.0)
+        for kind, named in enumerate((np.where(answers == labels, labels, nowhere), answers, labels)):
+            cells = np.bincount(numbers * (count + 1) + named, minlength=size * (count + 1))
+            counted[:, run, kind] = cells.reshape(size, count + 1)[:, :count]
     return counted
 
 

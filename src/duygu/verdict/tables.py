@@ -44,8 +44,7 @@ def tables(comparison: Json) -> list[Table]:
     columns = columns_of(comparison)
     engines = [column for column in columns if column.runs]
     found = [test_table(columns)]
-    if comparison.get("engine_pairs"):
-        found.append(difference_table(comparison["engine_pairs"]))
+    found += difference_tables(comparison.get("engine_pairs", ()))
     found += seed_tables(comparison)
     if len(comparison["runs"]) > len(engines):
         found.append(run_table(comparison["runs"]))
@@ -82,29 +81,31 @@ def test_table(columns: Sequence[Column]) -> Table:
     return Table(f"Test part: {first.documents} documents", ("", *(column.title for column in columns)), tuple(rows))
 
 
-def difference_table(pairs: Sequence[Json]) -> Table:
-    """Engine against engine over documents and seeds, score by score."""
-    rows: list[Row] = []
-    for pair in pairs:
-        a, b = (engine_title(pair[name]) for name in ("a", "b"))
-        rows += [RULE] if rows else []
-        for name, found in pair["scores"].items():
-            low, high = found["interval"]
-            least = found["minimum_detectable"]
-            rows.append((
-                f"{a} - {b}, {SCORE_NAMES[name]}", f"{found['difference'] * 100:+.1f}",
-                f"{low * 100:+.1f} to {high * 100:+.1f}", f"{found['p']:.3f}", f"{found['p_holm']:.3f}",
-                "none" if least is None else f"{least * 100:.1f}",
-            ))  # fmt: skip
+def difference_tables(pairs: Sequence[Json]) -> list[Table]:
+    """Engine against engine over documents and seeds, score by score; a table each."""
     note = (
-        "In points, over documents and seeds both: other documents of this kind and other seeds would give another "
-        "difference, and the interval and p reckon with that. Holm's p is corrected for the number of pairs of "
-        "engines. A true difference of so many points would be detected with power .8. Accuracy decides the verdict."
+        "In points. Other documents of this kind and other seeds would give other differences; intervals and p reckon "
+        "with both. Holm's p is corrected for the number of pairs of engines. A true difference of so many points "
+        "would be detected with power .8. Accuracy decides the verdict."
     )
-    if any(pair["seeds"] == 1 for pair in pairs):
-        note += " One seed does not show how seeds vary: this compares two trained models."
-    columns = ("", "difference", "95 % interval", "p", "Holm's p", "can\ndetect")
-    return Table("The engines against each other", columns, tuple(rows), note)
+    one_seed = "One seed does not show how seeds vary: this compares two trained models."
+    columns = ("", "difference", "95 % interval", "p", "Holm's p", "can detect")
+    return [
+        Table(
+            f"{engine_title(pair['a'])} - {engine_title(pair['b'])}, over documents and seeds",
+            columns,
+            tuple(_difference_row(SCORE_NAMES[name], found) for name, found in pair["scores"].items()),
+            f"{note} {one_seed}" if pair["seeds"] == 1 else note,
+        )
+        for pair in pairs
+    ]
+
+
+def _difference_row(name: str, found: Json) -> Row:
+    low, high = found["interval"]
+    least = found["minimum_detectable"]
+    shown = f"{found['p']:.3f}", f"{found['p_holm']:.3f}", "none" if least is None else points(least)
+    return name, signed(found["difference"]), f"{signed(low)} to {signed(high)}", *shown
 
 
 def seed_tables(comparison: Json) -> list[Table]:
@@ -324,6 +325,17 @@ def share(value: float) -> str:
 def _range(found: Json, score: str) -> str:
     low, high = found[f"{score}_interval"]
     return f"{low * 100:.1f} to {high * 100:.1f}"
+
+
+def points(value: float) -> str:
+    """A share in points."""
+    return f"{value * 100:.1f}"
+
+
+def signed(value: float) -> str:
+    """A difference of shares in points, with its sign; 0 has none."""
+    text = f"{value * 100:+.1f}"
+    return "0.0" if float(text) == 0 else text
 
 
 def _small(value: float) -> str:
