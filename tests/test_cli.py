@@ -27,8 +27,9 @@ SHARED = {"json", "help"}
 FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
     "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
-    "train": f"engine model out recipe set print-recipe seed split split-seed resume overwrite threads {FORMAT}",
-    "compare": f"model engines seeds out recipe set print-recipe split split-seed resume overwrite threads {FORMAT}",
+    "train": f"engine model out recipe set print-recipe seed split split-seed resume overwrite threads fold {FORMAT}",
+    "compare": "model engines seeds folds margin ensemble protocol jobs out recipe set print-recipe split split-seed "
+    f"resume overwrite threads {FORMAT}",
     "evaluate": f"split engine precision threads {FORMAT}",
     "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",
@@ -148,6 +149,10 @@ def test_traceback_is_shown_on_request(
         ("compare run run --model tiny", "leave --model out"),
         ("compare nowhere --model tiny --out out --seeds 1,b", "not a list of whole numbers"),
         ("compare nowhere --model tiny --out out --engines torch,tf", "no engine 'tf'"),
+        ("compare nowhere --model tiny --out out --margin 0", "the margin must be above 0"),
+        ("compare nowhere --model tiny --out out --protocol other", "no protocol 'other'"),
+        ("compare nowhere --model tiny --out out --folds 2 --split split.json", "folds are splits of their own"),
+        ("compare --resume --out nowhere", "does not say what was to be compared"),
         ("predict nowhere text", "nowhere"),
         ("predict nowhere missing.txt", "missing.txt"),
     ],

@@ -32,6 +32,7 @@ FLOORS = {
     "duygu.training.guard": 2,
     "duygu.verdict.baselines": 2,
     "duygu.verdict.metrics": 2,
+    "duygu.verdict.resampling": 2,
     "duygu.verdict.stats": 2,
     "duygu.data": 3,
     "duygu.models": 3,

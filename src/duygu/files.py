@@ -21,7 +21,8 @@ from typing import IO, Any, cast
 
 from duygu.errors import FolderError, UserError
 
-SCHEMA = 1  # of every JSON file that duygu writes
+SCHEMA = 1  # of every JSON file that duygu writes, but for comparison.json
+NEWEST = 2  # that it reads
 MANIFEST = "manifest.json"
 READ_LIMIT = 64 << 20  # bytes that a text or JSON file may have
 PARTIAL = ".partial-"
@@ -67,8 +68,8 @@ def read_json(path: Path, limit: int = READ_LIMIT, error: type[UserError] = Fold
         raise error("not a JSON object", str(path), "restore or regenerate the file")
     found = cast(dict[str, Any], value)
     schema = found.get("schema", SCHEMA)
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise error(f"has schema {schema!r}; this version reads up to {SCHEMA}", str(path), "upgrade duygu")
+    if not isinstance(schema, int) or schema > NEWEST:
+        raise error(f"has schema {schema!r}; this version reads up to {NEWEST}", str(path), "upgrade duygu")
     return found
 
 

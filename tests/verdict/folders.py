@@ -32,6 +32,8 @@ class Written:
     start_digest: str = "a" * 64
     collapsed: bool = False
     first_id: int = 0
+    fold: int | None = None
+    copies: tuple[tuple[int, ...], ...] | None = ()  # documents that are copies; None as an older duygu has it
 
     @property
     def labels(self) -> IntArray:
@@ -52,7 +54,10 @@ def write_run(folder: Path, run: Written = Written()) -> Path:
     write_text(folder / "recipe.toml", run.recipe.changed({"seed": run.seed}).to_toml())
     write_json(folder / "metrics.json", _metrics(run))
     write_json(folder / "environment.json", {"start_weights": run.start_digest})
-    write_json(folder / "data.json", {"corpus": "d" * 64, "tokens": "e" * 64, "split": run.split_digest, "parts": {}})
+    data: dict[str, object] = {"corpus": "d" * 64, "tokens": "e" * 64, "split": run.split_digest, "parts": {}}
+    if run.copies is not None:
+        data["copies"] = [[f"{number:04}.txt" for number in group] for group in run.copies]
+    write_json(folder / "data.json", data)
     _write_predictions(folder / "predictions.csv", run)
     return folder
 
@@ -74,7 +79,7 @@ def _metrics(run: Written) -> dict[str, object]:
         "engine": run.engine,
         "model": "tiny",
         "seed": run.seed,
-        "fold": None,
+        "fold": run.fold,
         "precision": run.recipe.precision,
         "threads": 2,
         "kept_epoch": run.recipe.epochs,

@@ -69,7 +69,9 @@ def test_over_seeds_cells_are_means_with_deviation_and_every_run_is_listed(tmp_p
     summary = result["engines"]["torch"]
     assert accuracy[1] == f"{summary['accuracy_mean'] * 100:.1f} % ± {summary['accuracy_sd'] * 100:.1f}"
     assert [row[0] for row in found["Each run on the test part"].rows] == [run["name"] for run in result["runs"]]
-    assert "in 0 of 3 paired runs" in result["verdict"]
+    spans = next(row for row in found["Accuracy of the seeds, in points"].rows if row[0] == "PyTorch")
+    assert spans[3:] == (f"{summary['accuracy_min'] * 100:.1f}", f"{summary['accuracy_max'] * 100:.1f}", "0 of 3", "0")
+    assert result["verdict"].startswith("PyTorch and JAX: not distinguishable with this data. ")
 
 
 @pytest.mark.parametrize("fields", [{}, {"seeds": (1, 2)}, {"names": ("negatif", "nötr", "pozitif"), "seeds": (1, 2)}])

@@ -60,6 +60,7 @@ class Corpus:
     root: str
     dates: tuple[str | None, ...] = ()  # (N,) ISO 8601, None where unknown; () where all are
     sources: tuple[str | None, ...] = ()  # (N,) who published it, None where unknown; () where all are
+    groups: IntArray | None = None  # (N,) copies share a number; None until they were looked for
 
 
 def read_corpus(

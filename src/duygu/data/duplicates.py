@@ -51,6 +51,14 @@ def duplicate_groups(texts: Sequence[str]) -> IntArray:
     return groups[exact].astype(np.int32)
 
 
+def copies(groups: IntArray, ids: Sequence[str]) -> list[list[str]]:
+    """The ids of every group that has more than one document; ``groups`` (N,) are from `duplicate_groups`."""
+    members: dict[int, list[str]] = {}
+    for group, id in zip(groups.tolist(), ids, strict=True):
+        members.setdefault(group, []).append(id)
+    return [group for group in members.values() if len(group) > 1]
+
+
 def normal_form(text: str) -> str:
     """The text's words, single spaces between, without case; the text itself where it has none.
 

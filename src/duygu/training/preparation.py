@@ -100,6 +100,7 @@ def read_data(job: Job) -> tuple[Corpus, Split]:
     """The documents and which of them are for what."""
     corpus = read_corpus(job.data, **job.format.as_dict())
     groups = duplicate_groups(corpus.texts)
+    corpus = replace(corpus, groups=groups)
     if job.split is not None:
         return corpus, read_split(job.split, corpus.ids, corpus.labels, groups, job.split_seed, corpus.digest)
     return corpus, make_split(corpus.labels, groups, corpus.ids, job.split_seed, where=corpus.root)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duygu.data.corpus import Corpus
+from duygu.data.duplicates import copies
 from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split
 from duygu.data.tokens import Encoded
@@ -180,6 +181,7 @@ def data_record(
         "split": split.digest,
         "split_seed": split.seed,
         "parts": {name: [corpus.ids[number] for number in numbers] for name, numbers in parts.items()},
+        **({} if corpus.groups is None else {"copies": copies(corpus.groups, corpus.ids)}),
     }
 
 

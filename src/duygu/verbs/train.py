@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @format_options
 @folder_options
 @threads_option
+@click.option("--fold", metavar="K", type=click.IntRange(1), help="Which fold the split is, for the record.")
 @json_option
 def train(
     data: str,
@@ -52,6 +53,7 @@ def train(
     resume: bool,
     overwrite: bool,
     threads: int,
+    fold: int | None,
     as_json: bool,
     format: DataFormat,
 ) -> None:
@@ -83,6 +85,7 @@ def train(
         threads=threads,
         resume=resume,
         overwrite=overwrite,
+        fold=fold,
         format=format,
     )
     with shown_progress() as progress:

@@ -33,13 +33,20 @@ def baselines(
     texts: Sequence[str], labels: IntArray, names: Sequence[str], train: IntArray, test: IntArray
 ) -> tuple[Baseline, ...]:
     """Both baselines; ``train`` and ``test`` are indices into ``texts`` and ``labels`` (N,)."""
-    known = labels[train]
-    train_texts, test_texts = [texts[int(i)] for i in train], [texts[int(i)] for i in test]
-    answers = {
-        "majority": majority_logits(known, len(test), len(names)),
-        "linear": linear_logits(train_texts, known, test_texts, len(names)),
-    }
-    return tuple(Baseline(name, scores(logits, labels[test], names)) for name, logits in answers.items())
+    return pooled_baselines(texts, labels, names, [(train, test)])
+
+
+def pooled_baselines(
+    texts: Sequence[str], labels: IntArray, names: Sequence[str], folds: Sequence[tuple[IntArray, IntArray]]
+) -> tuple[Baseline, ...]:
+    """Both baselines over (train, test) of every fold, all test documents scored together."""
+    answers: dict[str, list[FloatArray]] = {"majority": [], "linear": []}
+    for train, test in folds:
+        known, asked = labels[train], [texts[int(i)] for i in test]
+        answers["majority"].append(majority_logits(known, len(test), len(names)))
+        answers["linear"].append(linear_logits([texts[int(i)] for i in train], known, asked, len(names)))
+    true = labels[np.concatenate([test for _, test in folds])]
+    return tuple(Baseline(name, scores(np.concatenate(parts), true, names)) for name, parts in answers.items())
 
 
 def majority_logits(known: IntArray, documents: int, count: int) -> FloatArray:

@@ -82,8 +82,8 @@ def print_scores(scores: Scores, title: str, console: Console) -> None:
 
 
 def notes(comparison: Json) -> list[str]:
-    """What a reader must not miss: collapsed runs, and engines that a linear model matches."""
-    found: list[str] = []
+    """What a reader must not miss: how the runs came about, collapsed ones, engines that a linear model matches."""
+    found: list[str] = [str(note) for note in comparison.get("notes", ())]
     for column in columns_of(comparison):
         collapsed = sum(bool(run["collapsed"]) for run in column.runs)
         if collapsed:

@@ -1,7 +1,8 @@
 """Finished run folders, read back as evidence, and what two of them say about each other.
 
 Only files are read, so runs of any engine, machine or day can be compared. Before anything is compared, `check_twins`
-makes sure that the runs differ in nothing but engine and seed: same recipe, split, start and test documents.
+makes sure that the runs differ in nothing but engine, seed and fold: same recipe and start, and within a fold the same
+split and test documents.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from duygu.verdict.stats import ALPHA, agreement, mcnemar_exact, minimum_detecta
 
 ENGINE_TITLES = {"torch": "PyTorch", "jax": "JAX"}
 ONE_SEED = "With one seed each, this compares two trained models, not two frameworks."
+SPLIT_TRAITS = ("split", "number of test documents", "test documents", "token ids")  # a fold has its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Pair:
     a: str
     b: str
     seed: int
+    fold: int | None
     engines: tuple[str, str]
     documents: int
     agreement: float  # share of documents given the same label
@@ -112,6 +115,7 @@ class Pair:
             "a": self.a,
             "b": self.b,
             "seed": self.seed,
+            "fold": self.fold,
             "engines": list(self.engines),
             "documents": self.documents,
             "agreement": self.agreement,
@@ -155,12 +159,14 @@ def read_run(folder: Path) -> Run:
 
 
 def check_twins(runs: Sequence[Run]) -> None:
-    """Raise `FolderError`, naming the first difference, unless the runs differ in engine and seed only."""
-    first = runs[0]
-    for run in runs[1:]:
-        for what, one, other in _traits(first, run):
-            if one != other:
-                raise _not_twins(what, first, run, f"{one} against {other}")
+    """Raise `FolderError`, naming the first difference, unless the runs differ in engine, seed and fold only."""
+    first_of: dict[int | None, Run] = {}
+    for run in runs:
+        first = first_of.setdefault(run.fold, run)
+        for other in (runs[0], first):
+            for what, one, another in _traits(other, run):
+                if one != another and (what not in SPLIT_TRAITS or other is first):
+                    raise _not_twins(what, other, run, f"{one} against {another}")
     for a, b in combinations(runs, 2):
         if a.name == b.name:
             raise _not_twins("engine and seed are the same", a, b, a.name)
@@ -179,6 +185,7 @@ def compare_pair(a: Run, b: Run) -> Pair:
         a=a.name,
         b=b.name,
         seed=a.seed,
+        fold=a.fold,
         engines=(engine_title(a.engine), engine_title(b.engine)),
         documents=documents,
         agreement=agreement(a.answers.predicted, b.answers.predicted),
@@ -213,7 +220,7 @@ def _traits(a: Run, b: Run) -> Iterator[tuple[str, object, object]]:
     yield "texts", f"{a.data['corpus']:.12}", f"{b.data['corpus']:.12}"
     yield "split", f"{a.split_digest:.12}", f"{b.split_digest:.12}"
     yield "number of test documents", len(a.answers.ids), len(b.answers.ids)
-    for one, other in zip(a.answers.ids, b.answers.ids, strict=True):
+    for one, other in zip(a.answers.ids, b.answers.ids, strict=False):
         yield "test documents", one, other
     yield "token ids", f"{a.data['tokens']:.12}", f"{b.data['tokens']:.12}"
     yield "precision", a.metrics["precision"], b.metrics["precision"]

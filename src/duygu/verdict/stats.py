@@ -1,8 +1,9 @@
-"""How sure one may be: intervals and paired tests on counts of documents.
+"""How sure one may be: intervals, tests and power, from counts of documents and from seeds.
 
-Two classifiers that answered the same documents differ only where exactly one of them is right. With ``only_a`` and
-``only_b`` such documents among ``documents``, everything about the pair follows from these three counts. All shares
-and differences are between -1 and 1; "points" are these times 100.
+Two models that answered the same documents differ only where exactly one of them is right: with ``only_a`` and
+``only_b`` such documents, everything about the pair follows from counts. Two engines differ by more: each was trained
+from several seeds, and another seed would have answered otherwise. `Components` holds both sources of chance, which
+become one `Estimate`. All shares and differences are between -1 and 1; "points" are these times 100.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -10,7 +11,8 @@ and differences are between -1 and 1; "points" are these times 100.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, cast
 
@@ -20,7 +22,9 @@ from numpy.typing import NDArray
 Interval = tuple[float, float]
 ALPHA = 0.05
 POWER = 0.80
+MARGIN = 0.015  # of accuracy, within which engines count as equivalent
 NEGLIGIBLE = 1e-12  # probability that may be left out of a sum
+MOST_DOCUMENTS, MOST_SEEDS = 10_000_000, 10_000  # what needs more than these is out of reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,19 @@ def wilson(right: int, documents: int, confidence: float = 1 - ALPHA) -> Interva
     assert 0 <= right <= documents
     if documents == 0:
         return 0.0, 1.0
-    z = _z(confidence)
-    share = right / documents
-    centre = share + z * z / (2 * documents)
-    half = z * (share * (1 - share) / documents + (z / (2 * documents)) ** 2) ** 0.5
-    scale = 1 + z * z / documents
-    low = 0.0 if right == 0 else (centre - half) / scale  # exact at the ends, where rounding would leave 1e-17
-    high = 1.0 if right == documents else (centre + half) / scale
-    return low, high
+    return _score_interval(right / documents, documents, _z(confidence))
+
+
+def share_interval(estimate: Estimate, documents: int, confidence: float = 1 - ALPHA) -> Interval:
+    """Wilson's interval of a share whose error is not binomial: at the number of documents that has this error.
+
+    Korn and Graubard (1998) and Kott and Carr (1997) do so for clustered surveys. A share of 0 or 1, which shows no
+    error, counts as ``documents`` independent ones.
+    """
+    share = estimate.value
+    binomial = share * (1 - share)
+    effective = binomial / estimate.error**2 if binomial > 0 and estimate.error > 0 else float(documents)
+    return _score_interval(share, effective, _t(estimate.df, (1 + confidence) / 2))
 
 
 def agreement(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -123,6 +132,122 @@ def minimum_detectable(documents: int, discordant: float, alpha: float = ALPHA, 
     return cast(float, brentq(at_this_share, 0.0, discordant))
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value and its standard error; their ratio has Student's t distribution with ``df`` degrees of freedom."""
+
+    value: float
+    error: float  # above 0, but for a share without any spread
+    df: float
+
+    def interval(self, confidence: float = 1 - ALPHA) -> Interval:
+        """Two-sided confidence interval."""
+        half = _t(self.df, (1 + confidence) / 2) * self.error
+        return self.value - half, self.value + half
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of "the true value is 0"."""
+        from scipy.special import stdtr
+
+        return min(1.0, 2 * float(stdtr(self.df, -abs(self.value) / self.error)))
+
+    def equivalence(self, margin: float = MARGIN) -> float:
+        """P of "the true value is ``margin`` or more from 0": two one-sided tests, Schuirmann (1987)."""
+        from scipy.special import stdtr
+
+        return float(stdtr(self.df, (abs(self.value) - margin) / self.error))
+
+    def detectable(self, alpha: float = ALPHA, power: float = POWER) -> float:
+        """The smallest true value that the two-sided test finds with this ``power``, by the noncentral t."""
+        from scipy.optimize import brentq
+        from scipy.special import nctdtr
+
+        limit = _t(self.df, 1 - alpha / 2)
+
+        def excess(distance: float) -> float:
+            return 1 - float(nctdtr(self.df, distance, limit)) - power
+
+        return self.error * cast(float, brentq(excess, 0.0, 4 * limit + 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The mean over seeds of a score, or of two engines' difference in it, and what it varies with.
+
+    Seeds and documents are crossed: every seed answered the same documents. In the terms of reader studies in
+    radiology, where readers and cases are crossed, this is the model of Obuchowski and Rockette (1995).
+    """
+
+    value: float
+    seeds: int
+    groups: int  # of documents that are copies of one another; a document without a copy is one
+    between: float  # variance of the seeds' values; 0 for one seed, which does not show any
+    shared: float  # covariance of two seeds' values over draws of documents; for one seed its variance
+    single: float  # variance of one seed's value over draws of documents
+    step: float = 0.0  # what a single document's answer changes
+
+    def estimate(self) -> Estimate:
+        """The value with the variance of both draws; degrees of freedom after Satterthwaite, as in Hillis (2007).
+
+        Documents are credited with two more steps than were seen, one for either side, as Bonett and Price (2012) do:
+        so engines that agree on every document still have an error.
+        """
+        documents = max(self.shared, 0.0) + 2 * self.step**2
+        seeds = self.between / self.seeds
+        variance = documents + seeds
+        spread = documents**2 / max(self.groups - 1, 1) + seeds**2 / max(self.seeds - 1, 1)
+        return Estimate(self.value, variance**0.5, variance**2 / spread if spread else float(max(self.groups - 1, 1)))
+
+    def resized(self, documents: float, seeds: int) -> Components:
+        """What to expect of ``documents`` times as many documents and of another number of seeds."""
+        chance = max(self.single - self.shared, 0.0)  # what seeds do on these documents and not on others
+        lasting = max(self.between - chance, 0.0)
+        return replace(
+            self,
+            seeds=seeds,
+            groups=max(2, round(self.groups * documents)),
+            between=(lasting + min(chance, self.between) / documents) if seeds > 1 else 0.0,
+            shared=self.shared / documents,
+            single=self.single / documents,
+            step=self.step / documents,
+        )
+
+    def documents_needed(self, documents: int, difference: float = MARGIN) -> int | None:
+        """How many documents find a true ``difference`` with power .8, with these seeds; now there are ``documents``.
+
+        None where the seeds' own variance forbids it.
+        """
+
+        def enough(number: int) -> bool:
+            return self.resized(number / documents, self.seeds).estimate().detectable() <= difference
+
+        return _smallest(enough, 2, MOST_DOCUMENTS)
+
+    def seeds_needed(self, difference: float = MARGIN) -> int | None:
+        """How many seeds find a true ``difference`` with power .8 on these documents; None where none would do.
+
+        One seed does not show how seeds vary, so nothing can be said from it.
+        """
+
+        def enough(number: int) -> bool:
+            return self.resized(1.0, number).estimate().detectable() <= difference
+
+        return _smallest(enough, 2, MOST_SEEDS) if self.seeds > 1 else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values corrected for their number, in their order: rejecting below alpha errs in any with alpha at most.
+
+    Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = least
+    return corrected
+
+
 def _rejection_limits(counts: NDArray[np.int64], alpha: float) -> NDArray[np.int64]:
     """For each number of discordant documents, the largest smaller side that rejects at ``alpha``; -1 where none."""
     from scipy.special import bdtr
@@ -131,6 +256,32 @@ def _rejection_limits(counts: NDArray[np.int64], alpha: float) -> NDArray[np.int
     limits = np.asarray(binom.ppf(alpha / 2, counts, 0.5), dtype=np.int64)
     rejects = 2 * bdtr(np.maximum(limits, 0), counts, 0.5) <= alpha
     return np.where(rejects, limits, limits - 1)
+
+
+def _score_interval(share: float, documents: float, z: float) -> Interval:
+    centre = share + z * z / (2 * documents)
+    half = z * (share * (1 - share) / documents + (z / (2 * documents)) ** 2) ** 0.5
+    scale = 1 + z * z / documents
+    low = 0.0 if share == 0 else (centre - half) / scale  # exact at the ends, where rounding would leave 1e-17
+    high = 1.0 if share == 1 else (centre + half) / scale
+    return low, high
+
+
+def _smallest(enough: Callable[[int], bool], least: int, most: int) -> int | None:
+    """The smallest whole number from ``least`` to ``most`` that is enough, where all above it are too."""
+    if not enough(most):
+        return None
+    while least < most:
+        middle = (least + most) // 2
+        least, most = (least, middle) if enough(middle) else (middle + 1, most)
+    return least
+
+
+def _t(df: float, share: float) -> float:
+    """The quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, share))
 
 
 def _z(confidence: float) -> float:

@@ -16,6 +16,7 @@ from duygu.verdict.runs import engine_title
 Json = Mapping[str, Any]
 Row = tuple[str, ...]
 RULE: Row = ()  # a row that draws a line
+SCORE_NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mcc": "MCC"}
 SIDE_BY_SIDE = 8  # confusion matrices share a table up to this many columns
 
 
@@ -31,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One engine with its runs (metrics.json each), or one baseline with its test scores alone."""
+    """One engine with its runs (metrics.json each) and test scores by seed, or one baseline with its scores alone."""
 
     title: str
     test: tuple[Scores, ...]
@@ -43,10 +44,14 @@ def tables(comparison: Json) -> list[Table]:
     columns = columns_of(comparison)
     engines = [column for column in columns if column.runs]
     found = [test_table(columns)]
+    found += difference_tables(comparison.get("engine_pairs", ()))
+    found += seed_tables(comparison)
     if len(comparison["runs"]) > len(engines):
         found.append(run_table(comparison["runs"]))
     if comparison["pairs"]:
         found.append(pair_table(comparison["pairs"]))
+    if comparison.get("protocols"):
+        found.append(protocol_table(comparison["protocols"]))
     return [*found, epoch_table(engines), *confusion_tables(engines), cost_table(engines)]
 
 
@@ -74,6 +79,75 @@ def test_table(columns: Sequence[Column]) -> Table:
         for name in ("precision", "recall", "f1"):
             rows.append(row(f"{label} {_term(name)}", lambda s, i=i, n=name: getattr(s.per_label[i], n), share))
     return Table(f"Test part: {first.documents} documents", ("", *(column.title for column in columns)), tuple(rows))
+
+
+def difference_tables(pairs: Sequence[Json]) -> list[Table]:
+    """Engine against engine over documents and seeds, score by score; a table each."""
+    note = (
+        "In points. Other documents of this kind and other seeds would give other differences; intervals and p reckon "
+        "with both. Holm's p is corrected for the number of pairs of engines. A true difference of so many points "
+        "would be detected with power .8. Accuracy decides the verdict."
+    )
+    one_seed = "One seed does not show how seeds vary: this compares two trained models."
+    columns = ("", "difference", "95 % interval", "p", "Holm's p", "can detect")
+    return [
+        Table(
+            f"{engine_title(pair['a'])} - {engine_title(pair['b'])}, over documents and seeds",
+            columns,
+            tuple(_difference_row(SCORE_NAMES[name], found) for name, found in pair["scores"].items()),
+            f"{note} {one_seed}" if pair["seeds"] == 1 else note,
+        )
+        for pair in pairs
+    ]
+
+
+def _difference_row(name: str, found: Json) -> Row:
+    low, high = found["interval"]
+    least = found["minimum_detectable"]
+    shown = f"{found['p']:.3f}", f"{found['p_holm']:.3f}", "none" if least is None else points(least)
+    return name, signed(found["difference"]), f"{signed(low)} to {signed(high)}", *shown
+
+
+def seed_tables(comparison: Json) -> list[Table]:
+    """Each engine's mean scores with their intervals, its ensemble, and what seeds spanned; nothing without those."""
+    engines = {engine_title(engine): found for engine, found in comparison["engines"].items()}
+    if any("accuracy_interval" not in found for found in engines.values()):
+        return []
+    rows: list[Row] = []
+    for name, found in engines.items():
+        rows.append((name, *(f"{found[f'{score}_mean'] * 100:.1f} ({_range(found, score)})" for score in SCORE_NAMES)))
+        if found["ensemble"] is not None:
+            together = Scores.from_json(found["ensemble"])
+            rows.append(("  ensemble", *(f"{getattr(together, score) * 100:.1f}" for score in SCORE_NAMES)))
+    note = "Means over seeds in points, in brackets the 95 % interval over documents and seeds."
+    if len(rows) > len(engines):
+        note += " An ensemble answers with the mean of its seeds' probabilities; no interval is claimed for it."
+    title = "Each engine over documents and seeds"
+    return [Table(title, ("", *SCORE_NAMES.values()), tuple(rows), note), *_span_tables(engines)]
+
+
+def _span_tables(engines: Mapping[str, Json]) -> list[Table]:
+    """Accuracy over several seeds: the best is not shown without the worst."""
+    if any(found["accuracy_sd"] is None for found in engines.values()):
+        return []
+    rows = tuple(
+        (
+            name,
+            *(f"{found[f'accuracy_{what}'] * 100:.1f}" for what in ("mean", "sd", "min", "max")),
+            f"{found['collapsed']} of {found['runs']}",
+            str(found["restarts"]),
+        )
+        for name, found in engines.items()
+    )
+    columns = ("", "mean", "sd", "lowest", "highest", "collapsed", "restarts")
+    return [Table("Accuracy of the seeds, in points", columns, rows)]
+
+
+def protocol_table(protocol: Json) -> Table:
+    """A published evaluation's conventions beside the honest ones."""
+    rows = tuple(tuple(row) for row in protocol["rows"])
+    columns = tuple(name.replace(", ", ",\n").replace("as reported", "as\nreported") for name in protocol["columns"])
+    return Table(protocol["title"], columns, rows, protocol["note"])
 
 
 def run_table(runs: Sequence[Json]) -> Table:
@@ -156,7 +230,7 @@ def cost_table(columns: Sequence[Column]) -> Table:
 
 
 def pair_table(pairs: Sequence[Json]) -> Table:
-    """Engine against engine on the same test documents, one row per seed."""
+    """Model against model on the same test documents, one row per seed and fold."""
     a, b = pairs[0]["engines"]
     columns = (
         "seed",
@@ -169,7 +243,7 @@ def pair_table(pairs: Sequence[Json]) -> Table:
     )
     rows = tuple(
         (
-            str(pair["seed"]),
+            str(pair["seed"]) + ("" if pair.get("fold") is None else f", fold {pair['fold']}"),
             percent(pair["agreement"]),
             f"{pair['difference'] * 100:+.1f} ({pair['interval'][0] * 100:+.1f} to {pair['interval'][1] * 100:+.1f})",
             f"{pair['mcnemar_p']:.3f}",
@@ -181,8 +255,8 @@ def pair_table(pairs: Sequence[Json]) -> Table:
     )
     note = (
         "The difference in accuracy has its 95 % interval (Bonett-Price). McNemar is the exact test; it can detect a "
-        "true difference of so many points with power .8. Prob.: the largest difference between the probabilities of "
-        "a document, below this for 95 % of documents, and the largest of all."
+        "true difference of so many points with power .8. Each row compares two trained models. Prob.: the largest "
+        "difference between the probabilities of a document, below this for 95 % of documents, and the largest of all."
     )
     return Table("The two engines on the same test documents", columns, rows, note)
 
@@ -192,7 +266,8 @@ def columns_of(comparison: Json) -> list[Column]:
     columns: list[Column] = []
     for engine in comparison["engines"]:
         runs = tuple(run for run in comparison["runs"] if run["engine"] == engine)
-        columns.append(Column(engine_title(engine), tuple(Scores.from_json(run["test"]) for run in runs), runs))
+        tests = comparison["engines"][engine].get("pooled", runs)  # over folds, one a seed
+        columns.append(Column(engine_title(engine), tuple(Scores.from_json(one["test"]) for one in tests), runs))
     for baseline in comparison["baselines"]:
         columns.append(Column(baseline["name"], (Scores.from_json(baseline["test"]),)))
     return columns
@@ -245,6 +320,22 @@ def percent(value: float) -> str:
 def share(value: float) -> str:
     """Three decimals."""
     return f"{value:.3f}"
+
+
+def _range(found: Json, score: str) -> str:
+    low, high = found[f"{score}_interval"]
+    return f"{low * 100:.1f} to {high * 100:.1f}"
+
+
+def points(value: float) -> str:
+    """A share in points."""
+    return f"{value * 100:.1f}"
+
+
+def signed(value: float) -> str:
+    """A difference of shares in points, with its sign; 0 has none."""
+    text = f"{value * 100:+.1f}"
+    return "0.0" if float(text) == 0 else text
 
 
 def _small(value: float) -> str:

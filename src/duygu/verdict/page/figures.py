@@ -76,7 +76,7 @@ def _engines(evidence: Evidence) -> Iterator[tuple[int, Column]]:
 
 def _dot_row(column: Column, series: int | None) -> DotRow:
     values = [scores.accuracy for scores in column.test]
-    names = [f"seed {run['seed']}" for run in column.runs] or [column.title]
+    names = list(dict.fromkeys(f"seed {run['seed']}" for run in column.runs)) or [column.title]
     dots = tuple(zip(names, values, strict=True))
     if len(values) > 1:
         return DotRow(column.title, series, dots, mean=statistics.mean(values))

@@ -1,0 +1,250 @@
+"""Trains every engine on every seed and fold, each run in a process of its own, as many at a time as was asked.
+
+Every run has the same recipe, precision and starting weights, which are written once, and every fold the same split.
+What is finished is not repeated: a campaign that was stopped, or that gets more seeds, runs what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from duygu.data.corpus import Corpus
+from duygu.data.split import Split, make_split, read_split, write_split
+from duygu.data.split_kinds import make_folds
+from duygu.doctor import gpus, memory, shape_of
+from duygu.engines import EngineName, Probe
+from duygu.errors import DuyguError, FolderError, Interrupted, UserError
+from duygu.files import make_folder, new_folder, read_text
+from duygu.models.presets import PRESETS
+from duygu.models.source import copy_model, find_model, hub_name
+from duygu.recipe import Recipe
+from duygu.scale.memory import to_train
+from duygu.training.machine import cores
+from duygu.training.plan import IntArray
+from duygu.training.progress import shown_progress
+from duygu.verdict.processes import STOPPED, Task, run_all
+from duygu.verdict.request import AGAIN, CompareRequest
+from duygu.verdict.runs import engine_title, read_run
+
+Say = Callable[[str], None]
+COLLAPSED = 3  # the exit code of a run that finished and failed its quality gate
+CORES_EACH = 8  # a run of its own choice has this many before a second one starts beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A split that runs share; ``number`` is None where there is only one."""
+
+    number: int | None
+    path: Path
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of a campaign."""
+
+    engine: EngineName
+    seed: int
+    fold: Fold
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """As people read it."""
+        fold = "" if self.fold.number is None else f", fold {self.fold.number}"
+        return f"{engine_title(self.engine)}, seed {self.seed}{fold}"
+
+
+def common_folds(request: CompareRequest, corpus: Corpus, groups: IntArray) -> list[Fold]:
+    """The splits of all runs, kept in the comparison's folder; a resumed comparison goes on with those it had."""
+    if not request.folds:
+        return [Fold(None, request.out / "split.json", _common_split(request, corpus, groups))]
+    folder = request.out / "splits"
+    make_folder(folder)
+    paths = [folder / f"fold{number}.json" for number in range(1, request.folds + 1)]
+    if all(path.exists() for path in paths):
+        splits = [read_split(path, corpus.ids, corpus.labels, groups, request.split_seed) for path in paths]
+    else:
+        splits = make_folds(
+            corpus.labels, groups, corpus.ids, request.folds, request.split_seed, where=corpus.root
+        )  # fmt: skip
+        for number, (path, split) in enumerate(zip(paths, splits, strict=True), start=1):
+            what = f"fold {number} of {request.folds}"
+            write_split(path, split, corpus.ids, corpus.digest, {"kind": "kfold", "what": what})
+    return [Fold(number, path, split) for number, (path, split) in enumerate(zip(paths, splits, strict=True), start=1)]
+
+
+def common_start(request: CompareRequest) -> str:
+    """What every run gets as ``--model``: a preset's name, or ``start/`` with the model's files, linked or copied.
+
+    A preset is built from the seed and the training texts; that both engines began equal, their start digests tell.
+    """
+    start = request.out / "start"
+    if request.model in PRESETS or not (Path(request.model).is_dir() or hub_name(request.model)):
+        return request.model
+    if not start.exists():
+        with shown_progress() as progress:
+            source = find_model(request.model, progress)
+        with new_folder(start, manifest=False) as folder:
+            copy_model(source, folder)
+    return str(start)
+
+
+def common_precision(probes: Sequence[Probe]) -> str:
+    """bf16 only where every engine multiplies it fast; one that does not would be compared at its worst."""
+    return "bf16" if all(probe.fast_bf16 for probe in probes) else "fp32"
+
+
+def resolve_precision(request: CompareRequest, say: Say) -> str:
+    """As asked, as the resumed comparison began, or as the engines' measurements on this machine say."""
+    if request.recipe.precision != "auto":
+        return request.recipe.precision
+    kept = request.out / "recipe.toml"
+    if kept.exists():
+        return Recipe.from_toml(read_text(kept), str(kept)).precision
+    probes = [_probe(engine) for engine in request.engines]
+    for probe in probes:
+        say(f"{engine_title(probe.engine)} {probe.version} on {probe.device}")
+    precision = common_precision(probes)
+    say(f"precision: {precision} for all runs")
+    return precision
+
+
+def runs_at_once(request: CompareRequest, say: Say) -> int:
+    """How many runs go on at a time: as asked or, unasked, one for every eight cores; never more than memory holds.
+
+    One at a time is the default of small machines because a run beside another takes its time from it.
+    """
+    planned = len(request.engines) * len(request.seeds) * max(1, request.folds)
+    wanted = min(request.jobs or max(1, cores() // CORES_EACH), planned)
+    if wanted == 1:
+        return 1
+    room = _room(request)
+    if room < wanted and request.jobs:
+        say(f"--jobs {request.jobs}: memory has room for {room} at a time")
+    return min(wanted, room)
+
+
+def train_all(
+    request: CompareRequest, recipe: Recipe, folds: Sequence[Fold], model: str, at_once: int, say: Say
+) -> list[Path]:
+    """Run what is not finished; the folders of all runs.
+
+    Fold by fold and seed by seed, engine by engine, so that a slow drift of the machine meets both engines alike.
+    """
+    planned = _planned(request, folds)
+    titles = [f"[{number}/{len(planned)}] {run.title}" for number, run in enumerate(planned, start=1)]
+    left: list[int] = []
+    for number, run in enumerate(planned):
+        if _finished(run, recipe.changed({"seed": run.seed})):
+            say(f"{titles[number]}: finished before")
+        else:
+            left.append(number)
+    make_folder(request.out / "runs")
+    tasks = [Task(planned[number].folder.name, _command(request, model, planned[number])) for number in left]
+    run_all(
+        tasks,
+        at_once,
+        began=lambda task: say(titles[left[task]]),
+        ended=lambda task, code: _require_done(planned[left[task]], code),
+    )
+    return [run.folder for run in planned]
+
+
+def _planned(request: CompareRequest, folds: Sequence[Fold]) -> list[PlannedRun]:
+    planned: list[PlannedRun] = []
+    for seed in request.seeds:
+        for fold in folds:
+            for engine in request.engines:
+                end = "" if fold.number is None else f"-fold{fold.number}"
+                planned.append(PlannedRun(engine, seed, fold, request.out / "runs" / f"{engine}-{seed}{end}"))
+    return planned
+
+
+def _common_split(request: CompareRequest, corpus: Corpus, groups: IntArray) -> Split:
+    kept = request.out / "split.json"
+    if kept.exists():
+        split = read_split(kept, corpus.ids, corpus.labels, groups, request.split_seed)
+        given = request.split and read_split(request.split, corpus.ids, corpus.labels, groups, request.split_seed)
+        if given and given.digest != split.digest:
+            raise FolderError("was begun with another split", str(kept), "drop --split, or add --overwrite")
+        return split
+    if request.split:
+        split = read_split(request.split, corpus.ids, corpus.labels, groups, request.split_seed, corpus.digest)
+    else:
+        split = make_split(corpus.labels, groups, corpus.ids, request.split_seed, where=corpus.root)
+    write_split(kept, split, corpus.ids, corpus.digest)
+    return split
+
+
+def _probe(engine: EngineName) -> Probe:
+    """Ask an engine what it finds here, in a process that ends before any run begins."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "duygu.engines", engine], capture_output=True, text=True, check=False
+    )
+    if answer.returncode:
+        reason = answer.stderr.strip().rpartition("Error: ")[2]
+        raise UserError(f"the {engine} engine does not start: {reason}", f"--engines {engine}", "see duygu doctor")
+    return Probe(**json.loads(answer.stdout))
+
+
+def _room(request: CompareRequest) -> int:
+    """How many runs fit into the memory that is free; one where that cannot be told, and on a GPU, which is one."""
+    free, recipe = memory()[1], request.recipe
+    try:
+        spec = shape_of(request.model, recipe)
+    except UserError:
+        return 1
+    if free is None or gpus():
+        return 1
+    low = "fp32" if recipe.precision == "fp32" else "bf16"  # what needs more
+    tokens = (recipe.microbatch or recipe.batch) * recipe.length
+    return max(1, free // max(to_train(spec, engine, low, tokens, recipe.length).total for engine in request.engines))
+
+
+def _finished(run: PlannedRun, recipe: Recipe) -> bool:
+    """Whether the run is there already; one of another recipe or split is an error, not a result."""
+    folder = run.folder
+    if not (folder / "metrics.json").exists():
+        return False
+    found = Recipe.from_toml(read_text(folder / "recipe.toml"), str(folder / "recipe.toml")).as_dict()
+    changed = [name for name, value in recipe.as_dict().items() if found[name] != value]
+    if read_run(folder).split_digest != run.fold.split.digest:
+        changed.append("split")
+    if changed:
+        raise FolderError(f"was run with another {', '.join(changed)}", str(folder), AGAIN)
+    return True
+
+
+def _command(request: CompareRequest, model: str, run: PlannedRun) -> list[str]:
+    options: dict[str, object] = {
+        "--engine": run.engine,
+        "--model": model,
+        "--recipe": request.out / "recipe.toml",
+        "--seed": run.seed,
+        "--split": run.fold.path,
+        "--split-seed": request.split_seed,
+        "--threads": request.threads,
+        "--out": run.folder,
+    }
+    if run.fold.number is not None:
+        options["--fold"] = run.fold.number
+    words = [sys.executable, "-m", "duygu", "train", request.data, "--json", *request.format.options()]
+    words += [str(word) for option in options.items() for word in option]
+    return [*words, "--resume"] if run.folder.exists() else words
+
+
+def _require_done(run: PlannedRun, code: int) -> None:
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        raise Interrupted(code - 128, STOPPED)
+    if code not in (0, COLLAPSED):
+        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+        which = "" if run.fold.number is None else f", fold {run.fold.number}"
+        raise DuyguError(f"the {run.engine} run with seed {run.seed}{which} {end}; --resume repeats what is missing")
