@@ -41,6 +41,8 @@ from duygu.models.source import copy_model, find_model, hub_name
 from duygu.recipe import Recipe
 from duygu.training.progress import shown_progress
 from duygu.verdict.baselines import Baseline, baselines
+from duygu.verdict.confidence import confidence
+from duygu.verdict.documents import Texts, documents, known_texts, texts_of
 from duygu.verdict.page import PAGE, comparison_page, read_history
 from duygu.verdict.report import markdown
 from duygu.verdict.runs import Pair, Run, check_twins, engine_pairs, engine_title, read_run
@@ -101,7 +103,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, object]:
         check_twins(runs)
         say("baselines: majority, and a linear model on words")
         simple = baselines(corpus.texts, corpus.labels, corpus.names, split.train, split.test)
-        result = _conclude(out, request.model, runs, simple)
+        result = _conclude(out, request.model, runs, simple, texts_of(corpus))
         say(f"report: {out / PAGE}")
         return result
 
@@ -112,14 +114,18 @@ def compare_runs(folders: Sequence[str | Path], out: Path | None = None) -> dict
     check_twins(runs)
     model = str(runs[0].metrics["model"])
     if out is None:
-        return comparison(model, runs)
+        return comparison(model, runs, texts=known_texts(runs[0]))
     make_folder(out)
     with locked(out):
-        return _conclude(out, model, runs, ())
+        return _conclude(out, model, runs, (), known_texts(runs[0]))
 
 
 def comparison(
-    model: str, runs: Sequence[Run], simple: Sequence[Baseline] = (), out: Path = Path()
+    model: str,
+    runs: Sequence[Run],
+    simple: Sequence[Baseline] = (),
+    out: Path = Path(),
+    texts: Texts | None = None,
 ) -> dict[str, object]:
     """The content of ``comparison.json``; run folders within ``out`` are named relative to it."""
     pairs = engine_pairs(runs)
@@ -131,6 +137,8 @@ def comparison(
         "engines": {engine: _summary(group) for engine, group in _by_engine(runs).items()},
         "baselines": [baseline.as_json() for baseline in simple],
         "pairs": [pair.as_json() for pair in pairs],
+        "calibration": confidence(runs),
+        "documents": documents(runs, texts),
         "runs": [{**run.metrics, "name": run.name, "folder": _within(run.folder, out)} for run in runs],
     }
 
@@ -149,8 +157,10 @@ def verdict(runs: Sequence[Run], pairs: Sequence[Pair]) -> str:
     return f"{names}: {found}. Their difference in accuracy is {spread} between seeds."
 
 
-def _conclude(out: Path, model: str, runs: Sequence[Run], simple: Sequence[Baseline]) -> dict[str, object]:
-    result = comparison(model, runs, simple, out)
+def _conclude(
+    out: Path, model: str, runs: Sequence[Run], simple: Sequence[Baseline], texts: Texts | None
+) -> dict[str, object]:
+    result = comparison(model, runs, simple, out, texts)
     write_json(out / "comparison.json", result)
     write_text(out / "report.md", markdown(result))
     write_text(out / PAGE, comparison_page(result, {run.name: read_history(run.folder) for run in runs}))
