@@ -47,6 +47,7 @@ from duygu.models.weights import (
 __all__ = ["Account", "Model", "open_classifier", "open_model", "weights_digest", "write_model"]
 
 SCHEMA = 1  # of the "duygu" entry in config.json
+CALIBRATION = "calibration.json"  # the temperature; a file of its own, since other tools know nothing of it
 TALK = Talk()
 CHOOSE = "choose a checkpoint that has model.safetensors"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".keras", ".msgpack", ".npz"})

@@ -18,17 +18,19 @@ import numpy as np
 from duygu.engines import State, StepKey, StepResult
 from duygu.errors import DuyguError, Interrupted
 from duygu.files import LineLog, new_folder, read_lines, write_json, write_text
-from duygu.models.folder import write_model
+from duygu.models.folder import CALIBRATION, write_model
 from duygu.training.checkpoint import Mark
 from duygu.training.guard import Guard, Reading, prior_of, record
 from duygu.training.machine import peak_memory
+from duygu.training.model_card import model_card
 from duygu.training.plan import Batch, FloatArray, IntArray, Step, assemble
 from duygu.training.preparation import Batches, Job, Setup, as_begun, begun_again, read_data, set_up, start_tensors
 from duygu.training.progress import SILENT, Progress
-from duygu.training.run_folder import RunFolder, model_card, open_run, predictions_table
+from duygu.training.run_folder import RunFolder, open_run, predictions_table
 from duygu.training.scoring import score
 from duygu.training.signals import Signals, caught_signals
 from duygu.verdict.baselines import linear_logits
+from duygu.verdict.calibration import fit_temperature
 from duygu.verdict.metrics import Scores, scores
 
 __all__ = ["Job", "train"]
@@ -281,7 +283,8 @@ class _Loop:
         kept = self._load_kept()
         self.progress.phase("evaluating", len(self.setup.split.validation) + len(self.setup.split.test))
         validation, test = self._scores(self.setup.validation), self._scores(self.setup.test)
-        metrics = self._metrics(kept, validation[0], test[0])
+        temperature = fit_temperature(validation[2], self.setup.corpus.labels[validation[1]])
+        metrics = {**self._metrics(kept, validation[0], test[0]), "temperature": temperature}
         self.progress.phase("fitting the linear baseline")
         metrics["guard"] = record(self.guard, self.readings, _linear_accuracy(self.setup))
         parts = {"validation": validation[1:], "test": test[1:]}
@@ -306,7 +309,10 @@ class _Loop:
             weights = setup.engine.tensors(self.state, moments=False)
             recipe = self.recipe
             write_model(folder, setup.model.spec, weights, setup.model.tokenizer, recipe.length, recipe.head_share)
-            write_text(folder / "README.md", model_card(metrics, setup.corpus))
+            about = {"fitted_on": "validation", "documents": metrics["validation"]["documents"]}
+            write_json(folder / CALIBRATION, {"temperature": metrics["temperature"], **about})
+            run = self.folder
+            write_text(folder / "README.md", model_card(metrics, run.data(), run.environment(), recipe))
 
     def _metrics(self, kept: int, validation: Scores, test: Scores) -> dict[str, Any]:
         setup, tally = self.setup, self.mark.tally

@@ -204,7 +204,8 @@ def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
         entry = {"step": setup.checkpoint.mark.step, **here}
         folder.write_environment({**record, "resumed": [*resumed, entry]})
         return
-    data = data_record(setup.corpus, setup.split, setup.encoded, tokens, setup.plan.real_share, setup.job.format)
+    limit, share = setup.job.recipe.length, setup.plan.real_share
+    data = data_record(setup.corpus, setup.split, setup.encoded, limit, tokens, share, setup.job.format)
     model = {"model": setup.model.name, "model_revision": setup.model.revision, "start_weights": weights}
     folder.begin(setup.job.recipe, data, {**here, **model})
 

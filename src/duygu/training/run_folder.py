@@ -31,7 +31,7 @@ from duygu.files import delete_folder, locked, make_folder, on_disk, read_json, 
 from duygu.recipe import Recipe
 from duygu.training.machine import processor, versions
 from duygu.training.plan import IntArray
-from duygu.verdict.metrics import Scores, probabilities
+from duygu.verdict.metrics import probabilities
 
 FILES = (
     "metrics.json",
@@ -43,6 +43,7 @@ FILES = (
     "recipe.toml",
 )
 FOLDERS = ("checkpoints", "model")
+BARS = 40  # of the lengths' histogram, besides the last
 SOURCES = 100  # the most frequent ones that the record counts
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what a spreadsheet would run
 
@@ -76,6 +77,10 @@ class RunFolder:
     def metrics(self) -> dict[str, Any]:
         """What a finished run found."""
         return read_json(self.path / "metrics.json")
+
+    def data(self) -> dict[str, Any]:
+        """What the run learns from."""
+        return read_json(self.path / "data.json")
 
     def environment(self) -> dict[str, Any]:
         """What the run computes on."""
@@ -158,9 +163,15 @@ def open_run(path: Path, resume: bool, overwrite: bool) -> Generator[RunFolder]:
 
 
 def data_record(
-    corpus: Corpus, split: Split, encoded: Encoded, tokens: str, real_share: float, format: DataFormat
+    corpus: Corpus,
+    split: Split,
+    encoded: Encoded,
+    limit: int,
+    tokens: str,
+    real_share: float,
+    format: DataFormat,
 ) -> dict[str, object]:
-    """Content of ``data.json``."""
+    """Content of ``data.json``; ``limit`` is the most tokens that a document may have."""
     dates = sorted(date for date in corpus.dates if date is not None)
     sources = Counter(source for source in corpus.sources if source is not None)
     parts = {"train": split.train, "validation": split.validation, "test": split.test}
@@ -176,6 +187,7 @@ def data_record(
         "sources": dict(sources.most_common(SOURCES)),
         "tokens": tokens,
         "truncated": int((encoded.whole > encoded.lengths).sum()),
+        "lengths": length_record(encoded.whole, limit),
         "real_share": real_share,
         "warnings": [*corpus.warnings, *split.warnings],
         "split": split.digest,
@@ -183,6 +195,19 @@ def data_record(
         "parts": {name: [corpus.ids[number] for number in numbers] for name, numbers in parts.items()},
         **({} if corpus.groups is None else {"copies": copies(corpus.groups, corpus.ids)}),
     }
+
+
+def length_record(whole: IntArray, limit: int) -> dict[str, object]:
+    """Tokens per document before the cut at ``limit``: quantiles, and counts in bins of equal ``width`` from 0.
+
+    The last bin also has all that is longer; a few very long documents would else leave no room for the others.
+    """
+    width = max(1, -(-max(int(np.quantile(whole, 0.99)), limit) // BARS))
+    places = np.minimum(whole // width, BARS)
+    quantiles = {f"p{share}": int(np.quantile(whole, share / 100, method="higher")) for share in (25, 50, 75, 95)}
+    longest = int(whole.max())
+    counts = np.bincount(places).tolist()
+    return {"limit": limit, **quantiles, "longest": longest, "width": width, "counts": counts}
 
 
 def recorded_format(folder: Path, data: str, given: DataFormat = BY_DEFAULT) -> DataFormat:
@@ -237,40 +262,6 @@ def predictions_table(corpus: Corpus, parts: Mapping[str, tuple[IntArray, NDArra
 def safe_cell(text: str) -> str:
     """``text``, quoted where a spreadsheet would take it for a formula (OWASP ASVS 1.2.10)."""
     return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def model_card(metrics: Mapping[str, Any], corpus: Corpus) -> str:
-    """README of the model folder: what it is, what it scored, how to load it."""
-    test: Scores = Scores.from_json(metrics["test"])
-    low, high = test.accuracy_interval
-    labels = ", ".join(f"`{name.replace('`', '')}`" for name in corpus.names)
-    return f"""---
-library_name: transformers
-pipeline_tag: text-classification
----
-
-# Text classifier
-
-Fine-tuned by duygu with the {metrics["engine"]} engine, seed {metrics["seed"]},
-{metrics["precision"]}. Labels: {labels}.
-
-| {test.documents} test documents | |
-|---|---|
-| accuracy | {test.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}) |
-| macro-F1 | {test.macro_f1:.4f} |
-| Matthews correlation | {test.mcc:.4f} |
-| log loss | {test.loss:.4f} |
-
-Corpus: {len(corpus.texts)} documents, SHA-256 `{corpus.digest}`.
-
-```python
-from duygu import Classifier
-Classifier.open("model").predict(["a text"])
-
-from transformers import pipeline
-pipeline("text-classification", "model")("a text")
-```
-"""
 
 
 def _refuse(path: Path, what: str, changed: Sequence[str]) -> None:

@@ -1,12 +1,15 @@
 """Texts in, probabilities out: the one predictor behind Python, the command line and all that follows.
 
 A finished model folder holds everything that decides an answer: weights, tokenizer, label names and how documents were
-cut in training. So the same folder gives the same probabilities as the run that wrote it, in either engine.
+cut in training. So the same folder gives the same answers as the run that wrote it, in either engine. What
+`Classifier.logits` gives is the model's own, as transformers has it; `Classifier.predict` divides it by the temperature
+that was fitted on the validation part, which changes how sure an answer is and never which it is.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,9 +21,9 @@ from numpy.typing import NDArray
 
 from duygu.data.corpus import Corpus, clean
 from duygu.engines import ENGINES, Engine, EngineName, Placement, State, open_engine
-from duygu.errors import DataError, UserError
+from duygu.errors import DataError, ModelError, UserError
 from duygu.files import read_json
-from duygu.models.folder import Model, open_classifier
+from duygu.models.folder import CALIBRATION, Model, open_classifier
 from duygu.models.progress import Talk
 from duygu.models.source import hub_name
 from duygu.recipe import Recipe
@@ -48,6 +51,7 @@ class Classifier:
     state: State
     length: int  # tokens per document
     head_share: float
+    temperature: float = 1.0  # what logits are divided by before they become probabilities
 
     @classmethod
     def open(
@@ -71,7 +75,7 @@ class Classifier:
         state = opened.start(model.spec, model.tensors, defaults, Placement(precision, threads, device))
         length = model.length or min(defaults.length, model.spec.positions)
         share = defaults.head_share if model.head_share is None else model.head_share
-        return cls(model, opened, state, length, share)
+        return cls(model, opened, state, length, share, read_temperature(model_folder(folder)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,15 +93,16 @@ class Classifier:
         return logits
 
     def predict(self, texts: Sequence[str]) -> Predictions:
-        """The label and the probabilities of each text."""
+        """The label and the calibrated probabilities of each text."""
         logits = self.logits(texts)
         labels = tuple(self.names[index] for index in np.argmax(logits, axis=1))
-        return Predictions(self.names, labels, probabilities(logits))
+        return Predictions(self.names, labels, probabilities(logits.astype(np.float64) / self.temperature))
 
     def evaluate(self, corpus: Corpus, documents: IntArray | None = None) -> Scores:
         """Score the model on ``documents`` of the corpus (indices; all without them).
 
-        Labels meet by name; raises `DataError` for one that the model has not learnt.
+        As in a run's metrics, probabilities are the model's own. Labels meet by name; raises `DataError` for one that
+        the model has not learnt.
         """
         chosen = np.arange(len(corpus.texts), dtype=np.int32) if documents is None else documents
         truth = self._numbers(corpus)[corpus.labels[chosen]]
@@ -117,6 +122,20 @@ def model_folder(folder: str | Path) -> Path:
     path = Path(folder)
     inside = path / "model"
     return inside if not (path / "config.json").is_file() and inside.is_dir() else path
+
+
+def read_temperature(folder: Path) -> float:
+    """The temperature in ``calibration.json`` of a model folder; 1, which changes nothing, where there is none.
+
+    Raises `ModelError` for one that is no positive number.
+    """
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return 1.0
+    found = read_json(path, error=ModelError).get("temperature")
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 < found < math.inf:
+        raise ModelError(f"temperature {found!r} is no positive number", str(path), "remove the file")
+    return float(found)
 
 
 def test_part(model: str | Path, corpus: Corpus) -> IntArray | None:

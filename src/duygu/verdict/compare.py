@@ -27,6 +27,8 @@ from duygu.verdict.campaign import (
     train_all,
 )
 from duygu.verdict.conclusion import NO_GROUPS, conclude, sentence, summary
+from duygu.verdict.confidence import confidence
+from duygu.verdict.documents import Texts, documents, known_texts, texts_of
 from duygu.verdict.page import PAGE, comparison_page, read_history
 from duygu.verdict.pooling import by_engine, pool
 from duygu.verdict.protocols import report_2024
@@ -81,7 +83,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
         parts = [(fold.split.train, fold.split.test) for fold in folds]
         simple = pooled_baselines(corpus.texts, corpus.labels, corpus.names, parts)
         how = Conclude(request.margin, request.ensemble, request.protocol, jobs, tuple(added_seeds(out)))
-        result = _conclude(out, request.model, runs, simple, how)
+        result = _conclude(out, request.model, runs, simple, how, texts_of(corpus))
         say(f"report: {out / PAGE}")
         return result
 
@@ -92,10 +94,10 @@ def compare_runs(folders: Sequence[str | Path], out: Path | None = None, how: Co
     check_twins(runs)
     model = str(runs[0].metrics["model"])
     if out is None:
-        return comparison(model, runs, how=how)
+        return comparison(model, runs, how=how, texts=known_texts(runs[0]))
     make_folder(out)
     with locked(out):
-        return _conclude(out, model, runs, (), how)
+        return _conclude(out, model, runs, (), how, known_texts(runs[0]))
 
 
 def comparison(
@@ -104,6 +106,7 @@ def comparison(
     simple: Sequence[Baseline] = (),
     out: Path = Path(),
     how: Conclude = Conclude(),
+    texts: Texts | None = None,
 ) -> dict[str, Any]:
     """The content of ``comparison.json``; run folders within ``out`` are named relative to it."""
     pooled = pool(runs)
@@ -120,6 +123,8 @@ def comparison(
         "baselines": [baseline.as_json() for baseline in simple],
         "pairs": [pair.as_json() for pair in engine_pairs(runs)],
         "protocols": report_2024(pooled) if how.protocol else None,
+        "calibration": confidence(runs),
+        "documents": documents(runs, texts),
         "jobs": how.jobs,
         "notes": _notes(runs, how),
         "runs": [{**run.metrics, "name": run.name, "folder": _within(run.folder, out)} for run in runs],
@@ -135,8 +140,10 @@ def verdict(sentences: Sequence[str], engines: int) -> str:
     return "The engines have no seed in common: there is nothing to compare."
 
 
-def _conclude(out: Path, model: str, runs: Sequence[Run], simple: Sequence[Baseline], how: Conclude) -> dict[str, Any]:
-    result = comparison(model, runs, simple, out, how)
+def _conclude(
+    out: Path, model: str, runs: Sequence[Run], simple: Sequence[Baseline], how: Conclude, texts: Texts | None
+) -> dict[str, Any]:
+    result = comparison(model, runs, simple, out, how, texts)
     write_json(out / "comparison.json", result)
     write_text(out / "report.md", markdown(result))
     write_text(out / PAGE, comparison_page(result, {run.name: read_history(run.folder) for run in runs}))

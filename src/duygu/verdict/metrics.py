@@ -15,15 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duygu.errors import DuyguError
+from duygu.verdict.calibration import (
+    bin_count,
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
 from duygu.verdict.stats import Interval, wilson
 
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
 Matrix = NDArray[np.int64]
 Doubles = NDArray[np.float64]
-
-CALIBRATION_BINS = 15
-BIN_DOCUMENTS = 10  # in each at least, so that chance alone does not look like a calibration error
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,45 +145,26 @@ def confusion(labels: IntArray, predicted: NDArray[np.integer[Any]], count: int)
     return np.bincount(cells, minlength=count * count).reshape(count, count)
 
 
-def probabilities(logits: FloatArray) -> Doubles:
+def probabilities(logits: FloatArray | Doubles) -> Doubles:
     """Softmax over the last axis in float64: the same numbers whichever engine made the logits."""
     return np.exp(log_softmax(logits))
 
 
-def log_softmax(logits: FloatArray) -> Doubles:
+def log_softmax(logits: FloatArray | Doubles) -> Doubles:
     """Logarithm of `probabilities`, without overflow or log of 0."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=-1, keepdims=True)
     return cast(Doubles, shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
-def expected_calibration_error(confidence: Doubles, right: NDArray[np.bool_], bins: int) -> float:
-    """Mean distance of confidence from accuracy over ``bins`` of equal mass; both inputs are (N,).
-
-    Nixon et al. (2019), "Measuring Calibration in Deep Learning". Documents of one confidence share their mean
-    accuracy first, so the order of documents never matters.
-    """
-    _, group, size = np.unique(confidence, return_inverse=True, return_counts=True)
-    accuracy = (np.bincount(group, weights=right) / size)[group]
-    gaps = (accuracy - confidence)[np.argsort(confidence, kind="stable")]
-    return sum(abs(float(np.sum(part))) for part in np.array_split(gaps, bins)) / len(confidence)
-
-
 def _calibration(log_probability: Doubles, labels: IntArray) -> Calibration:
     probability = np.exp(log_probability)
-    rows = np.arange(len(labels))
-    error = probability.copy()
-    error[rows, labels] -= 1.0
     right = np.argmax(log_probability, axis=1) == labels
     return Calibration(
-        nll=float(np.mean(-log_probability[rows, labels])),
-        brier=float(np.vdot(error, error)) / len(labels),
-        ece=expected_calibration_error(np.max(probability, axis=1), right, _bins(len(labels))),
+        nll=negative_log_likelihood(log_probability, labels),
+        brier=brier_score(probability, labels),
+        ece=expected_calibration_error(np.max(probability, axis=1), right, bin_count(len(labels))),
     )
-
-
-def _bins(documents: int) -> int:
-    return max(1, min(CALIBRATION_BINS, documents // BIN_DOCUMENTS))
 
 
 def _ratio(part: Matrix, whole: Matrix | int) -> Doubles:

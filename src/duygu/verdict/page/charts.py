@@ -1,4 +1,4 @@
-"""Two kinds of figure as inline SVG: lines over a course, and dots with intervals in rows.
+"""Three kinds of figure as inline SVG: lines over a course, dots with intervals in rows, and bars of a distribution.
 
 Colours come from the page's style, by class, so that they follow light and dark; series also differ in dash and mark,
 so that they can be told apart without colour. Every mark has a title with its numbers.
@@ -6,6 +6,7 @@ so that they can be told apart without colour. Every mark has a title with its n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +19,9 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 18, 30, 48
 ROW = 46  # height of a row of dots
 SERIES = 4  # looks that the style knows; more series begin again
 
-Kind = Literal["main", "single", "faint"]
+LEAST = 1e-12  # what a figure of powers of ten shows of 0
+
+Kind = Literal["main", "bare", "single", "faint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,10 @@ class Line:
     """One line: its points (x, y), perhaps a band (x, low, high) around it, and how it is drawn."""
 
     name: str
-    series: int  # look of its engine
+    series: int | None  # look of its engine; a line that is nobody's has none
     points: tuple[tuple[float, float], ...]
     band: tuple[tuple[float, float, float], ...] = ()
-    kind: Kind = "main"  # with marks; "single" for one of several runs; "faint" for what only accompanies
+    kind: Kind = "main"  # with marks; "bare" without; "single" for one of several runs; "faint" for what accompanies
     dashed: bool = False
 
 
@@ -43,6 +46,8 @@ class LineChart:
     y_label: str
     lines: tuple[Line, ...]
     percent: bool = False  # shares, shown in percent
+    x_percent: bool = False
+    powers: bool = False  # y in powers of ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +71,42 @@ class DotChart:
     rows: tuple[DotRow, ...]
 
 
-Chart = LineChart | DotChart
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Counts of what lies between ``edges``, which are one more; upright lines at the ``limits`` (name, place)."""
+
+    title: str
+    about: str
+    x_label: str
+    y_label: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    limits: tuple[tuple[str, float], ...] = ()
+
+
+Chart = LineChart | DotChart | BarChart
 
 
 def draw(chart: Chart) -> Element:
     """The figure with its heading, its legend and what it is about."""
-    drawing = _lines(chart) if isinstance(chart, LineChart) else _dots(chart)
     legend = _legend(chart) if isinstance(chart, LineChart) else None
-    return tag("figure", tag("h3", chart.title), legend, drawing, tag("figcaption", chart.about), class_="chart")
+    return figure(chart.title, chart.about, _drawing(chart), legend)
+
+
+def figure(title: str, about: str, drawing: Element, legend: Element | None = None) -> Element:
+    """A drawing with its heading, its legend and what it is about."""
+    return tag("figure", tag("h3", title), legend, drawing, tag("figcaption", about), class_="chart")
+
+
+def _drawing(chart: Chart) -> Element:
+    if isinstance(chart, LineChart):
+        return _lines(chart)
+    return _dots(chart) if isinstance(chart, DotChart) else _bars(chart)
 
 
 def _lines(chart: LineChart) -> Element:
-    numbers = [y for line in chart.lines for _, y in line.points]
-    numbers += [bound for line in chart.lines for _, *bounds in line.band for bound in bounds]
-    courses = [x for line in chart.lines for x, _ in line.points]
-    x = within(axis(courses, LEFT, WIDTH - RIGHT, whole=True), min(courses), max(courses))
-    y = axis(numbers, HEIGHT - BOTTOM, TOP)
-    content: list[Node] = [*_grid(y, chart.percent), *_below(x, HEIGHT - BOTTOM, False)]
+    x, y = _axes(chart)
+    content: list[Node] = [*_grid(y, chart.percent, chart.powers), *below(x, HEIGHT - BOTTOM, chart.x_percent)]
     content += [
         tag("text", chart.y_label, x=LEFT - 50, y=14, class_="name"),
         tag("text", chart.x_label, x=WIDTH - RIGHT, y=HEIGHT - 6, text_anchor="end", class_="name"),
@@ -90,7 +114,21 @@ def _lines(chart: LineChart) -> Element:
     content += [_band(line, x, y) for line in chart.lines if line.band]
     for line in sorted(chart.lines, key=lambda line: line.kind == "main"):
         content += _line(line, chart, x, y)
-    return _svg(chart, HEIGHT, content)
+    return svg(chart.title, chart.about, HEIGHT, content)
+
+
+def _axes(chart: LineChart) -> tuple[Axis, Axis]:
+    """The axes that hold every point and band."""
+    numbers = [y for line in chart.lines for _, y in line.points]
+    numbers += [bound for line in chart.lines for _, *bounds in line.band for bound in bounds]
+    courses = [x for line in chart.lines for x, _ in line.points]
+    x = axis(courses, LEFT, WIDTH - RIGHT, whole=not chart.x_percent)
+    y = axis((_height(chart, value) for value in numbers), HEIGHT - BOTTOM, TOP, whole=chart.powers)
+    return within(x, min(courses), max(courses)), y
+
+
+def _height(chart: LineChart, value: float) -> float:
+    return math.log10(max(value, LEAST)) if chart.powers else value
 
 
 def _dots(chart: DotChart) -> Element:
@@ -98,29 +136,51 @@ def _dots(chart: DotChart) -> Element:
     found = [value for row in chart.rows for _, value in row.dots]
     found += [bound for row in chart.rows for bound in row.interval or ()]
     x = axis(found, 14, WIDTH - 30)
-    content: list[Node] = [*_below(x, height - BOTTOM, True, TOP - 20)]
+    content: list[Node] = [*below(x, height - BOTTOM, True, TOP - 20)]
     for index, row in enumerate(chart.rows):
         content += _dot_row(row, x, TOP + ROW * index)
     content.append(tag("text", chart.x_label, x=WIDTH - RIGHT, y=height - 6, text_anchor="end", class_="name"))
-    return _svg(chart, height, content)
+    return svg(chart.title, chart.about, height, content)
 
 
-def _svg(chart: Chart, height: float, content: Sequence[Node]) -> Element:
-    head = (tag("title", chart.title), tag("desc", chart.about))
-    return tag("svg", *head, *content, viewBox=f"0 0 {WIDTH} {number(height)}", role="img", aria_label=chart.title)
+def _bars(chart: BarChart) -> Element:
+    x = within(axis(chart.edges, LEFT, WIDTH - RIGHT, whole=True), chart.edges[0], chart.edges[-1])
+    y = axis([0, max(chart.counts)], HEIGHT - BOTTOM, TOP, whole=True)
+    content: list[Node] = [*_grid(y, False), *below(x, HEIGHT - BOTTOM, False)]
+    for count, low, high in zip(chart.counts, chart.edges, chart.edges[1:], strict=False):
+        says = f"{number(low)} to {number(high)} {chart.x_label}: {count} {chart.y_label}"
+        left, right, top = (number(place) for place in (x.at(low), x.at(high), y.at(count)))
+        shape = f"M{left} {HEIGHT - BOTTOM}V{top}H{right}V{HEIGHT - BOTTOM}Z"
+        content.append(tag("path", tag("title", says), d=shape, class_="bar s0"))
+    for name, place in chart.limits:
+        if chart.edges[0] <= place <= chart.edges[-1]:
+            content.append(tag("path", d=f"M{number(x.at(place))} {TOP - 10}V{HEIGHT - BOTTOM}", class_="mean s1"))
+            content.append(tag("text", name, x=x.at(place) + 5, y=TOP))
+    content += [
+        tag("text", chart.y_label, x=LEFT - 50, y=14, class_="name"),
+        tag("text", chart.x_label, x=WIDTH - RIGHT, y=HEIGHT - 6, text_anchor="end", class_="name"),
+    ]
+    return svg(chart.title, chart.about, HEIGHT, content)
 
 
-def _grid(y: Axis, percent: bool) -> list[Element]:
+def svg(title: str, about: str, height: float, content: Sequence[Node]) -> Element:
+    """A drawing of the figures' width; ``about`` is for those who cannot see it."""
+    head = (tag("title", title), tag("desc", about))
+    return tag("svg", *head, *content, viewBox=f"0 0 {WIDTH} {number(height)}", role="img", aria_label=title)
+
+
+def _grid(y: Axis, percent: bool, powers: bool = False) -> list[Element]:
     """Horizontal lines with their numbers."""
     lines: list[Element] = []
     for tick in y.ticks:
         at = y.at(tick)
         lines.append(tag("path", d=f"M{LEFT} {number(at)}H{WIDTH - RIGHT}", class_="grid"))
-        lines.append(tag("text", named(tick, y, percent), x=LEFT - 8, y=at + 5, text_anchor="end"))
+        name = f"1e{tick:.0f}" if powers else named(tick, y, percent)
+        lines.append(tag("text", name, x=LEFT - 8, y=at + 5, text_anchor="end"))
     return lines
 
 
-def _below(x: Axis, floor: float, percent: bool, top: float | None = None) -> list[Element]:
+def below(x: Axis, floor: float, percent: bool, top: float | None = None) -> list[Element]:
     """Numbers under the figure, each under a short line or, from ``top``, a long one."""
     marks: list[Element] = []
     for tick in x.ticks:
@@ -132,13 +192,14 @@ def _below(x: Axis, floor: float, percent: bool, top: float | None = None) -> li
 
 
 def _line(line: Line, chart: LineChart, x: Axis, y: Axis) -> list[Element]:
-    path = "M" + "L".join(f"{number(x.at(a))} {number(y.at(b))}" for a, b in line.points)
+    path = "M" + "L".join(f"{number(x.at(a))} {number(y.at(_height(chart, b)))}" for a, b in line.points)
     dashed = " dashed" if line.dashed else ""
     drawn = [tag("path", d=path, class_=f"line {line.kind} {look(line.series)}{dashed}")]
     if line.kind == "main":
         for a, b in line.points:
             value = f"{b * 100:.1f} %" if chart.percent else f"{b:.4f}"
-            says = f"{line.name}, {chart.x_label} {number(a)}: {value}"
+            place = f"{a * 100:.1f} %" if chart.x_percent else number(a)
+            says = f"{line.name}, {chart.x_label} {place}: {value}"
             drawn.append(mark(line.series, x.at(a), y.at(b), says, hollow=line.dashed))
     return drawn
 

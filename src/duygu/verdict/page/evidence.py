@@ -13,10 +13,13 @@ from pathlib import Path
 
 from duygu.errors import FolderError, printable
 from duygu.files import read_json, read_lines
+from duygu.verdict.confidence import confidence
+from duygu.verdict.documents import documents, known_texts
 from duygu.verdict.metrics import Scores
-from duygu.verdict.runs import ENGINE_TITLES, engine_title
+from duygu.verdict.runs import ENGINE_TITLES, engine_title, read_run
 from duygu.verdict.tables import Column, Json, columns_of, percent
 
+NOTHING: Json = {}
 Losses = tuple[tuple[int, float], ...]  # (step, training loss)
 
 
@@ -53,8 +56,8 @@ def comparison_evidence(comparison: Json, histories: Mapping[str, Sequence[Json]
     return Evidence(comparison, _columns(comparison), steps)
 
 
-def run_evidence(metrics: Json, history: Sequence[Json]) -> Evidence:
-    """Of a single run: a comparison with one engine and nothing to compare it with."""
+def run_evidence(metrics: Json, history: Sequence[Json], more: Json = NOTHING) -> Evidence:
+    """Of a single run: a comparison with one engine and nothing to compare it with, and ``more`` parts of it."""
     name = f"{metrics['engine']}-{metrics['seed']}"
     comparison = {
         "model": metrics["model"],
@@ -63,6 +66,7 @@ def run_evidence(metrics: Json, history: Sequence[Json]) -> Evidence:
         "baselines": [],
         "pairs": [],
         "runs": [{**metrics, "name": name}],
+        **more,
     }
     steps = {name: losses} if (losses := _losses(history)) else {}
     return Evidence(comparison, _columns(comparison), steps, compares=False)
@@ -80,7 +84,7 @@ def read_evidence(folder: Path) -> Evidence:
         if source == compared:
             runs = {run["name"]: folder / run["folder"] for run in found["runs"]}
             return comparison_evidence(found, {name: read_history(path) for name, path in runs.items()})
-        return run_evidence(found, read_history(folder))
+        return run_evidence(found, read_history(folder), _of_run(folder))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         problem = f"not in the form that duygu writes ({type(error).__name__}: {error})"
         raise FolderError(problem, str(source), "restore it, or run the command again") from error
@@ -90,6 +94,15 @@ def read_history(folder: Path) -> list[Json]:
     """Every line of a run's ``history.jsonl``; none where the run was moved or the file is gone."""
     path = folder / "history.jsonl"
     return list(read_lines(path)) if path.is_file() else []
+
+
+def _of_run(folder: Path) -> Json:
+    """What a comparison would say of the run in ``folder`` besides its scores; nothing where its files are gone."""
+    if not all((folder / name).is_file() for name in ("predictions.csv", "data.json", "environment.json")):
+        return NOTHING
+    run = read_run(folder)
+    data = {name: value for name, value in run.data.items() if name != "parts"}
+    return {"data": data, "documents": documents([run], known_texts(run)), "calibration": confidence([run])}
 
 
 def _columns(comparison: Json) -> tuple[Column, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from duygu.verdict.metrics import Scores
 from duygu.verdict.page.charts import DotChart, DotRow, Line, LineChart
 from duygu.verdict.page.evidence import Evidence, Losses
-from duygu.verdict.tables import Column, Json
+from duygu.verdict.tables import Column
 
-POINTS = 3000  # of all lines of a figure together; what has more shows every n-th
+WINDOWS = 100  # of a figure over steps; what has more steps is shown in windows of several
+LETTERS = 32  # of a name
+LABELS = 12  # of a figure; of more, those with the most documents
 
 
 def accuracy_dots(evidence: Evidence) -> DotChart:
@@ -29,7 +31,7 @@ def accuracy_course(evidence: Evidence) -> LineChart:
     lines: list[Line] = []
     for series, column in _engines(evidence):
         lines += _course(column, series, "accuracy")
-    several = "Thin lines are single runs, thick ones their mean."
+    several = "Means over seeds; bands from the lowest seed to the highest."
     about = several if evidence.several else "Bands are 95 % Wilson intervals."
     return LineChart("Validation accuracy", about, "epoch", "accuracy", tuple(lines), percent=True)
 
@@ -39,31 +41,90 @@ def loss_course(evidence: Evidence) -> LineChart:
     lines: list[Line] = []
     for series, column in _engines(evidence):
         lines += _course(column, series, "loss")
-        lines += [_training_loss(column, run, series) for run in column.runs]
+        lines.append(_training_loss(column, series))
     about = "Mean cross-entropy in nats. Training losses are taken with dropout, while the epoch goes on."
     if evidence.several:
-        about += " Thin lines are single runs, thick ones their mean."
+        about += " Means over seeds; bands from the lowest seed to the highest."
     return LineChart("Loss, epoch by epoch", about, "epoch", "loss", tuple(lines))
 
 
 def loss_steps(evidence: Evidence) -> LineChart | None:
     """Training loss of every step, or nothing where no history is at hand."""
-    runs = [(series, column, run) for series, column in _engines(evidence) for run in column.runs]
-    found = [(series, column.title, evidence.steps.get(run["name"], ())) for series, column, run in runs]
-    total = sum(len(losses) for _, _, losses in found)
-    if not total:
-        return None
-    every = -(-total // POINTS)
+    size = window(evidence)
     lines = tuple(
-        Line(title, series, tuple(_thinned(losses, every)), kind="faint", dashed=bool(series))
-        for series, title, losses in found
-        if losses
+        Line(column.title, series, step_means(evidence.steps[run["name"]], size), kind="faint", dashed=bool(series))
+        for series, column in _engines(evidence)
+        for run in column.runs
+        if run["name"] in evidence.steps
     )
-    shown = "Every step" if every == 1 else f"One step in {every}"
-    about = f"{shown} is shown."
+    if not lines:
+        return None
+    about = "Every step is shown." if size == 1 else f"Means over {size} steps."
     if evidence.compares:
         about += " Engines that do the same arithmetic on the same documents lie on one another."
     return LineChart("Training loss, step by step", about, "step", "loss", lines)
+
+
+def loss_apart(evidence: Evidence) -> LineChart | None:
+    """How far the training losses of two engines with one seed are apart, or nothing where there are no two."""
+    size, pairs = window(evidence), twins(evidence)
+    lines = tuple(Line("difference", 2, step_gaps(*both, size), kind="faint") for _, both in pairs)
+    if not lines:
+        return None
+    about = "Of every step" if size == 1 else f"The largest of every {size} steps"
+    about += ", on a scale of powers of ten; one line for each seed. Rounding alone starts near 1e-7 and grows."
+    title = "Difference of the engines' losses, step by step"
+    return LineChart(title, about, "step", "difference of the losses", lines, powers=True)
+
+
+def twins(evidence: Evidence) -> list[tuple[str, tuple[Losses, Losses]]]:
+    """The losses of the first two engines for every seed and fold that both ran: its name, and both courses."""
+    if len(evidence.engines) < 2:
+        return []
+    first, second = (
+        {(run["seed"], run.get("fold")): evidence.steps.get(run["name"], ()) for run in column.runs}
+        for column in evidence.engines[:2]
+    )
+    both = [place for place in first if first[place] and second.get(place)]
+    return [
+        (f"seed {seed}" + ("" if fold is None else f", fold {fold}"), (first[seed, fold], second[seed, fold]))
+        for seed, fold in both
+    ]
+
+
+def window(evidence: Evidence) -> int:
+    """Steps that make one point of a figure over steps."""
+    longest = max((len(losses) for losses in evidence.steps.values()), default=0)
+    return max(1, -(-longest // WINDOWS))
+
+
+def step_means(losses: Losses, size: int) -> Losses:
+    """Mean loss of every ``size`` steps, at the last of them."""
+    parts = [losses[start : start + size] for start in range(0, len(losses), size)]
+    return tuple((part[-1][0], statistics.mean(loss for _, loss in part)) for part in parts)
+
+
+def step_gaps(one: Losses, other: Losses, size: int) -> Losses:
+    """The largest distance of two courses within every ``size`` steps, at the last of them."""
+    known = dict(other)
+    gaps = [(step, abs(loss - known[step])) for step, loss in one if step in known]
+    parts = [gaps[start : start + size] for start in range(0, len(gaps), size)]
+    return tuple((part[-1][0], max(gap for _, gap in part)) for part in parts)
+
+
+def label_dots(evidence: Evidence) -> DotChart:
+    """F1 of every label on the test part, by engine and run."""
+    supports = [one.support for one in evidence.engines[0].test[0].per_label]
+    places = sorted(range(len(supports)), key=lambda place: -supports[place])[:LABELS]
+    rows = [
+        _label_row(column, evidence.series(column), place)
+        for place in sorted(places)
+        for column in evidence.engines
+    ]  # fmt: skip
+    about = "F1 of each label." if len(supports) <= LABELS else f"F1 of the {LABELS} labels with the most documents."
+    if evidence.several:
+        about += " A mark is one run, the upright line their mean."
+    return DotChart("Label by label", about, "F1", tuple(rows))
 
 
 def _engines(evidence: Evidence) -> Iterator[tuple[int, Column]]:
@@ -92,19 +153,29 @@ def _course(column: Column, series: int, score: str) -> Iterator[Line]:
         band = tuple((epoch, *found.accuracy_interval) for epoch, found in runs[0]) if score == "accuracy" else ()
         yield Line(name, series, points, band)
         return
-    for run in runs:
-        yield Line(name, series, tuple((epoch, getattr(found, score)) for epoch, found in run), kind="single")
-    means = [
-        (epochs[0][0], statistics.mean(getattr(found, score) for _, found in epochs))
-        for epochs in zip(*runs, strict=True)
+    by_epoch = [(epochs[0][0], [getattr(found, score) for _, found in epochs]) for epochs in zip(*runs, strict=False)]
+    band = tuple((epoch, min(values), max(values)) for epoch, values in by_epoch)
+    yield Line(name, series, tuple((epoch, statistics.mean(values)) for epoch, values in by_epoch), band)
+
+
+def _training_loss(column: Column, series: int) -> Line:
+    """The mean training loss of every epoch, over the engine's runs."""
+    courses = [
+        [(epoch["epoch"], epoch["train_loss"]) for epoch in run["epochs"] if epoch["train_loss"] is not None]
+        for run in column.runs
     ]
-    yield Line(name, series, tuple(means))
+    points = tuple((both[0][0], statistics.mean(loss for _, loss in both)) for both in zip(*courses, strict=False))
+    return Line(f"{column.title}, training", series, points, kind="faint", dashed=True)
 
 
-def _training_loss(column: Column, run: Json, series: int) -> Line:
-    points = ((epoch["epoch"], epoch["train_loss"]) for epoch in run["epochs"] if epoch["train_loss"] is not None)
-    return Line(f"{column.title}, training", series, tuple(points), kind="faint", dashed=True)
+def _label_row(column: Column, series: int | None, place: int) -> DotRow:
+    values = [scores.per_label[place].f1 for scores in column.test]
+    names = [f"seed {run['seed']}" for run in column.runs]
+    name = f"{shortened(column.test[0].labels[place])} · {column.title}"
+    mean = statistics.mean(values) if len(values) > 1 else None
+    return DotRow(name, series, tuple(zip(names, values, strict=False)), mean=mean)
 
 
-def _thinned(losses: Losses, every: int) -> Sequence[tuple[int, float]]:
-    return losses[::every]
+def shortened(name: str) -> str:
+    """A name that a figure has room for."""
+    return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"

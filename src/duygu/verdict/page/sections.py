@@ -5,25 +5,38 @@ A new part is a function here and its name in `SECTIONS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from duygu.verdict.metrics import Scores
+from duygu.verdict.page.against import cost_amounts, difference_charts, steps_table
+from duygu.verdict.page.bars import draw_amounts, draw_differences
 from duygu.verdict.page.charts import draw, look
+from duygu.verdict.page.data import length_chart, length_table
 from duygu.verdict.page.evidence import Evidence
-from duygu.verdict.page.figures import accuracy_course, accuracy_dots, loss_course, loss_steps
+from duygu.verdict.page.figures import (
+    accuracy_course,
+    accuracy_dots,
+    label_dots,
+    loss_apart,
+    loss_course,
+    loss_steps,
+)
 from duygu.verdict.page.markup import Element, Node, tag
+from duygu.verdict.page.texts import documents_section
+from duygu.verdict.page.trust import bin_table, trust_charts, trust_table
 from duygu.verdict.report import notes, title
 from duygu.verdict.tables import (
     Column,
     Row,
     Table,
+    confusion_tables,
     cost_table,
     epoch_table,
-    pair_table,
     percent,
     run_table,
     share,
     spread,
+    tables,
     test_table,
 )
 
@@ -47,23 +60,33 @@ def verdict(evidence: Evidence) -> Element:
 
 
 def test_part(evidence: Evidence) -> Element:
-    """Every score of the test part, and the engines against each other, document by document."""
-    comparison = evidence.comparison
-    runs = grid(run_table(comparison["runs"])) if evidence.several else None
-    pairs = grid(pair_table(comparison["pairs"])) if comparison["pairs"] else None
-    left = tag("div", draw(accuracy_dots(evidence)), pairs, runs)
+    """Every score of the test part, over all and label by label."""
+    runs = grid(run_table(evidence.comparison["runs"])) if evidence.several else None
+    left = tag("div", draw(accuracy_dots(evidence)), draw(label_dots(evidence)), runs)
     return _section("On the test part", _beside(left, grid(test_table(evidence.columns))))
+
+
+def engines(evidence: Evidence) -> Element | None:
+    """The engines against each other, and every table of the comparison that no other part shows."""
+    comparison = evidence.comparison
+    placed = {table.title for table in _placed(evidence)}
+    others = [grid(table) for table in tables(comparison) if table.title not in placed]
+    figures = [draw_differences(chart) for chart in difference_charts(evidence)]
+    if not (figures or others):
+        return None
+    return _section("The engines against each other", _beside(*figures) if figures else None, *others)
 
 
 def courses(evidence: Evidence) -> Element:
     """How the runs went, as figures and as a table."""
-    charts = [accuracy_course(evidence), loss_course(evidence), loss_steps(evidence)]
+    charts = [accuracy_course(evidence), loss_course(evidence), loss_steps(evidence), loss_apart(evidence)]
     drawn = [draw(chart) for chart in charts if chart is not None]
     missing = [run["name"] for run in evidence.comparison["runs"] if run["name"] not in evidence.steps]
     lost = f"No history.jsonl was found for {', '.join(missing)}, so their steps are not shown." if missing else None
     left_out = tag("p", lost, class_="note") if lost else None
     heading = "How they learned" if evidence.compares else "How it learned"
-    return _section(heading, _beside(*drawn, grid(epoch_table(evidence.engines))), left_out)
+    steps = _folded(steps_table(evidence))
+    return _section(heading, _beside(*drawn), left_out, grid(epoch_table(evidence.engines)), steps)
 
 
 def confusions(evidence: Evidence) -> Element:
@@ -75,9 +98,40 @@ def confusions(evidence: Evidence) -> Element:
     return _section("What is taken for what", tag("p", about, class_="note"), tag("div", *matrices, class_="matrices"))
 
 
+def trust(evidence: Evidence) -> Element | None:
+    """Whether the probabilities can be believed."""
+    table = trust_table(evidence)
+    if table is None:
+        return None
+    drawn = [draw(chart) for chart in trust_charts(evidence)]
+    return _section("How sure it is", _beside(*drawn), grid(table), _folded(bin_table(evidence)))
+
+
 def cost(evidence: Evidence) -> Element:
     """Time, rate and memory."""
-    return _section("What it cost", grid(cost_table(evidence.engines)))
+    amounts = cost_amounts(evidence)
+    about = "Each group has a scale of its own."
+    drawing = draw_amounts("Rate, time and memory", about, amounts) if amounts else None
+    table = grid(cost_table(evidence.engines))
+    return _section("What it cost", table if drawing is None else _beside(drawing, table))
+
+
+def lengths(evidence: Evidence) -> Element | None:
+    """How long the texts are and what of them the model saw."""
+    chart, table = length_chart(evidence), length_table(evidence)
+    if chart is None or table is None:
+        return None
+    return _section("What was cut", _beside(draw(chart), grid(table)))
+
+
+def audit(evidence: Evidence) -> Element | None:
+    """What an audit found, where one was made."""
+    found = evidence.comparison.get("audit")
+    if not found:
+        return None
+    from duygu.verdict.page.findings import audit_section  # pyright: ignore  # imports this module itself
+
+    return audit_section(found)
 
 
 def origin(evidence: Evidence) -> Element:
@@ -88,9 +142,14 @@ def origin(evidence: Evidence) -> Element:
 SECTIONS: Sequence[Callable[[Evidence], Element | None]] = (
     verdict,
     test_part,
-    courses,
+    engines,
     confusions,
+    documents_section,
+    trust,
+    courses,
     cost,
+    lengths,
+    audit,
     origin,
 )
 
@@ -130,6 +189,20 @@ def confusion(column: Column) -> Element:
 
 def _section(heading: str, *content: Node | None) -> Element:
     return tag("section", tag("h2", heading), *content)
+
+
+def _placed(evidence: Evidence) -> Iterator[Table]:
+    """Tables of a comparison that have a part of the page to themselves, or a better form there."""
+    columns = evidence.engines
+    yield from (test_table(evidence.columns), run_table(evidence.comparison["runs"]), epoch_table(columns))
+    yield from (*confusion_tables(columns), cost_table(columns))
+
+
+def _folded(table: Table | None) -> Element | None:
+    """A table of many rows, which unfolds."""
+    if table is None:
+        return None
+    return tag("details", tag("summary", f"{table.title}: the numbers of the figures"), grid(table))
 
 
 def _beside(*content: Node) -> Element:
