@@ -101,8 +101,9 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--seeds", default="13,42,87")
     parser.add_argument("--only", default=",".join(REMEDIES), help="remedies by name; plain is always there")
-    parser.add_argument("more", nargs="*")
-    given = parser.parse_args()
+    words = [*sys.argv[1:], "--"]
+    cut = words.index("--")
+    given = parser.parse_args(words[:cut], argparse.Namespace(more=words[cut + 1 : -1]))
     wanted = [name for name in REMEDIES if name == PLAIN or name in given.only.split(",")]
     print(table({remedy: run(remedy, given) for remedy in wanted}))
 
