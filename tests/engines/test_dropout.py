@@ -34,7 +34,9 @@ def tokens(documents: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     return numbers, np.tile(np.arange(length, dtype=np.int32), documents)
 
 
-@pytest.mark.parametrize(("seed", "step", "rate"), [(13, 1, 0.1), (0, 0, 0.5), (2**31 - 1, 10**6, 0.01), (42, 7, 0.9)])
+@pytest.mark.parametrize(
+    ("seed", "step", "rate"), [(13, 1, 0.1), (0, 0, 0.5), (2**31 - 1, 10**6, 0.01), (42, 7, 0.9), (42, -7, 0.1)]
+)
 def test_masks_are_equal_to_the_bit(seed: int, step: int, rate: float) -> None:
     numbers, positions = tokens(5, 17)
     one, other = torch_masks(seed, step, numbers, positions, rate), jax_masks(seed, step, numbers, positions, rate)
@@ -85,6 +87,8 @@ def test_masks_of_steps_seeds_layers_sites_and_documents_are_uncorrelated() -> N
     base = torch_masks(13, 5, *tokens(4, 64))
     limit = 5 / np.sqrt(base[0, 0].size)
     pairs = {"step": torch_masks(13, 6, *tokens(4, 64)), "seed": torch_masks(14, 5, *tokens(4, 64))}
+    second = StepKey(13, 5).second
+    pairs["R-Drop's second pass"] = torch_masks(second.seed, second.step, *tokens(4, 64))
     for name, other in pairs.items():
         assert abs(correlation(base, other)) < 5 / np.sqrt(base.size), name
     flat = base.reshape(-1, *base.shape[2:])  # layers and sites

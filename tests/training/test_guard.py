@@ -122,7 +122,9 @@ def test_words_say_what_was_seen_what_it_means_and_what_is_done() -> None:
     again = GUARD.told(read(ONE_LABEL, 0.69, 0.6, attempt=1), [])
     assert again is not None
     assert again.startswith("collapsed again")
-    assert again.endswith("It goes on to its end and is judged there")
+    assert again.endswith("It does not start again; how it ends decides")
+    still = GUARD.told(read(ONE_LABEL, 0.3, 0.8, attempt=1), [read(ONE_LABEL, 0.3, 0.6, attempt=1)])
+    assert still == "still collapsed after 80% of the updates: 99% of the answers on the validation part are 'up'"
     assert GUARD.told(read(LEARNT, 0.5, 0.7), [warned]) == (
         f"recovered: after 70% of the updates training loss 0.500, validation MCC {found(LEARNT).mcc:.2f}"
     )
@@ -145,7 +147,7 @@ def test_the_ladder_is_fixed_and_has_one_rung() -> None:
 def test_a_run_of_few_updates_does_not_begin_again() -> None:
     short, collapsed = replace(GUARD, updates=49), read(ONE_LABEL, 0.69, 1.0)
     assert not short.begins_again(collapsed)
-    assert "49 updates in all are few" in str(short.told(collapsed, []))
+    assert "49 updates are few" in str(short.told(collapsed, []))
 
 
 def test_the_record_has_the_gaps_to_both_baselines() -> None:

@@ -96,17 +96,18 @@ class Guard:
 
     def told(self, reading: Reading, before: Sequence[Reading]) -> str | None:
         """What to tell the user after an evaluation, in plain words; None where all is well."""
-        after, why = f"after {reading.progress:.0%} of the updates", " and ".join(reading.reasons)
+        after, why = f"after {reading.progress:.0%} of the updates", ", and ".join(reading.reasons)
+        last = before[-1].verdict if before and before[-1].attempt == reading.attempt else None
         if reading.verdict == "warned":
             mark = f"if it still does after {self.recipe.guard_mark:.0%} of them, it is marked as collapsed"
             return f"warning: {after} the model looks as if it had learned nothing: {why}. It may still recover; {mark}"
+        if reading.verdict == "collapsed" and last == "collapsed":
+            return f"still collapsed {after}: {why}"
         if reading.verdict == "collapsed":
             again = " again" if reading.attempt else ""
             what = f"collapsed{again}: {after} the model answers as if it did not read the texts: {why}"
             return f"{what}. {self._next(reading)}"
-        last = before[-1] if before else None
-        doubted = last is not None and last.attempt == reading.attempt and last.verdict in ("warned", "collapsed")
-        if reading.verdict == "learns" and doubted:
+        if reading.verdict == "learns" and last in ("warned", "collapsed"):
             return f"recovered: {after} training loss {reading.train_loss:.3f}, validation MCC {reading.mcc:.2f}"
         return None
 
@@ -116,13 +117,14 @@ class Guard:
             rung = restarted(self.recipe, reading.attempt + 1)
             changes = f"seed {rung.seed}, half the learning rate ({rung.lr:g}), warm-up over {rung.warmup:.0%}"
             return f"It starts again from the beginning, once: {changes} of the updates"
-        few = f"{self.updates} updates in all are few, and more epochs would help more than a restart. "
-        return f"{few if self.updates < FEW else ''}It goes on to its end and is judged there"
+        if self.updates < FEW:
+            return f"It does not start again: {self.updates} updates are few, and more epochs would help more"
+        return "It does not start again; how it ends decides"
 
     def _loss_reasons(self, train_loss: float) -> list[str]:
         if self.prior.share(train_loss) <= self.recipe.guard_loss:
             return []
-        return [f"the training loss is {train_loss:.3f}, and without reading it would be {self.prior.loss:.3f}"]
+        return [f"the training loss is {train_loss:.3f} ({self.prior.loss:.3f} without reading)"]
 
     def _label_reasons(self, predicted: np.ndarray, true: np.ndarray, mcc: float) -> list[str]:
         """Whether one label gets nearly all predictions; where it truly has as many, MCC tells learning from not."""
@@ -186,7 +188,7 @@ def _summary(readings: Sequence[Reading], linear: float | None, recipe: Recipe) 
             f"It collapsed and started again: seed {rung.seed}, learning rate {rung.lr:g}, warm-up {rung.warmup:.0%}."
         )
     if last.verdict == "collapsed":
-        found.append(f"It collapsed{' again' if last.attempt else ''}: {' and '.join(last.reasons)}.")
+        found.append(f"It collapsed{' again' if last.attempt else ''}: {', and '.join(last.reasons)}.")
         found.append("Do not use this model. A smaller lr, more epochs or another seed may help: docs/recipes.md.")
     elif linear is not None and max(r.accuracy for r in readings if r.attempt == last.attempt) <= linear:
         found.append(f"A linear model on words does as well on the validation part ({linear:.1%}) or better.")

@@ -179,8 +179,8 @@ def _require_layers(recipe: Recipe, model: Model) -> None:
         problem = f"fresh_layers = {fresh}, but the model has {layers} layers"
         raise RecipeError(problem, "recipe field fresh_layers", f"give 0 to {layers}")
     if frozen > layers + 1 - fresh:
-        problem = f"frozen = {frozen}, but below the {fresh} fresh layers" if fresh else f"frozen = {frozen}, but there"
-        problem += f" are {layers + 1 - fresh} blocks: the embeddings and {layers - fresh} layers"
+        below = f", below {fresh} fresh ones" if fresh else ""
+        problem = f"frozen = {frozen}, but all there is to freeze is the embeddings and {layers - fresh} layers{below}"
         raise RecipeError(problem, "recipe field frozen", f"give 0 to {layers + 1 - fresh}")
 
 
