@@ -55,22 +55,26 @@ def report_2024(pooled: Sequence[Pooled]) -> dict[str, object]:
     if len(labels) != 2:
         problem = f"the report had two labels, these runs have {len(labels)}"
         raise UserError(problem, "--protocol report-2024", "leave --protocol out")
-    effects = [effect for own in by_engine(pooled).values() for effect in _effects(own)]
+    effects = {engine_title(engine): list(_effects(own)) for engine, own in by_engine(pooled).items()}
     return {
         "name": "report-2024",
         "published_gap": PUBLISHED_GAP,
         "positive": labels[1],
         "effects": [
-            {**asdict(effect), "effect": effect.effect, "share_of_gap": effect.share_of_gap} for effect in effects
+            {**asdict(effect), "effect": effect.effect, "share_of_gap": effect.share_of_gap}
+            for found in effects.values()
+            for effect in found
         ],
-        "columns": ["convention", "engine", "score", "honest", "as reported", "effect, points", "of the gap"],
-        "rows": [_row(effect) for effect in effects],
+        "columns": ["", "honest", "reported", "effect, points", "of the gap"],
+        "rows": [row for engine, found in effects.items() for row in _rows(engine, found)],
         "title": f"What the conventions of the 2024 report can make of its {PUBLISHED_GAP * 100:.1f} points",
         "note": (
-            "One convention at a time, on the same answers; means over seeds, in brackets the range over seeds, for "
-            "the dropped batch over which documents were dropped. The epoch is chosen by the part that is then "
-            f"reported: here the validation part, as no test part is scored in between. Positive is {labels[1]}. The "
-            "share of the gap is that of the largest effect, in whichever direction."
+            "One convention at a time, on the same answers; means over seeds, in brackets their range. Averages: the "
+            f"scores of {labels[1]} in place of the means weighted by support, which leaves accuracy as it is. Last batch: the documents beyond the "
+            "last whole one are left out, and the range is over which they might be. Best epoch: the one that is best "
+            "on what is then reported, in place of the last; here on the validation part, as no test part is scored "
+            "in between. One run: in place of the mean. The share of the gap is that of the largest effect, in "
+            "whichever direction."
         ),
     }
 
@@ -82,13 +86,13 @@ def _effects(own: Sequence[Pooled]) -> Iterator[Effect]:
         honest = [float(getattr(test.weighted, name)) for test in tests]
         shown = [float(getattr(test.per_label[1], name)) for test in tests]
         score = "F1" if name == "f1" else name
-        yield _over_seeds("positive label for the weighted mean", score, engine, honest, shown)
+        yield _over_seeds("averages", score, engine, honest, shown)
     yield dropped_batch(tests, own[0].runs[0].recipe.batch, engine)
     yield _best_epoch(own, engine)
     if len(own) > 1:
         accuracies = [test.accuracy for test in tests]
         mean = statistics.mean(accuracies)
-        yield _over_seeds("one run instead of several", "accuracy", engine, [mean] * len(accuracies), accuracies)
+        yield _over_seeds("one run", "accuracy", engine, [mean] * len(accuracies), accuracies)
 
 
 def dropped_batch(tests: Sequence[Scores], batch: int, engine: str) -> Effect:
@@ -99,8 +103,7 @@ def dropped_batch(tests: Sequence[Scores], batch: int, engine: str) -> Effect:
     honest = statistics.mean(rights) / documents
     lows = [max(0, right - rest) / (documents - rest) - right / documents for right in rights]
     highs = [min(right, documents - rest) / (documents - rest) - right / documents for right in rights]
-    what = f"last batch left out ({rest} of {documents} documents)"
-    return Effect(what, "accuracy", engine, honest, honest, min(lows), max(highs))
+    return Effect(f"last batch, {rest} documents", "accuracy", engine, honest, honest, min(lows), max(highs))
 
 
 def _best_epoch(own: Sequence[Pooled], engine: str) -> Effect:
@@ -111,7 +114,7 @@ def _best_epoch(own: Sequence[Pooled], engine: str) -> Effect:
         for run in one.runs
     ]
     honest, shown = [course[-1] for course in courses], [max(course) for course in courses]
-    return _over_seeds("best epoch of what is reported", "accuracy", engine, honest, shown)
+    return _over_seeds("best epoch", "accuracy", engine, honest, shown)
 
 
 def _over_seeds(convention: str, score: str, engine: str, honest: Sequence[float], shown: Sequence[float]) -> Effect:
@@ -120,7 +123,10 @@ def _over_seeds(convention: str, score: str, engine: str, honest: Sequence[float
     return Effect(convention, score, engine, *means, min(moved), max(moved))
 
 
-def _row(effect: Effect) -> list[str]:
-    size = f"{signed(effect.effect)} ({signed(effect.low)} to {signed(effect.high)})"
-    values = f"{effect.honest * 100:.1f} %", f"{effect.shown * 100:.1f} %"
-    return [effect.convention, effect.engine, effect.score, *values, size, f"{effect.share_of_gap * 100:.0f} %"]
+def _rows(engine: str, effects: Sequence[Effect]) -> Iterator[list[str]]:
+    yield [engine, "", "", "", ""]
+    for effect in effects:
+        name = f"  {effect.convention}" + (f", {effect.score}" if effect.score != "accuracy" else "")
+        values = f"{effect.honest * 100:.1f} %", f"{effect.shown * 100:.1f} %"
+        size = f"{signed(effect.effect)} ({signed(effect.low)} to {signed(effect.high)})"
+        yield [name, *values, size, f"{effect.share_of_gap * 100:.0f} %"]

@@ -185,13 +185,13 @@ class Components:
     between: float  # variance of the seeds' values; 0 for one seed, which does not show any
     shared: float  # covariance of two seeds' values over draws of documents; for one seed its variance
     single: float  # variance of one seed's value over draws of documents
-    step: float = 0.0  # what a single document's answer changes
+    step: float = 0.0  # what the answers for one group change
 
     def estimate(self) -> Estimate:
         """The value with the variance of both draws; degrees of freedom after Satterthwaite, as in Hillis (2007).
 
-        Documents are credited with two more steps than were seen, one for either side, as Bonett and Price (2012) do:
-        so engines that agree on every document still have an error.
+        Two groups more than were seen, one for either side, are counted in, as Bonett and Price (2012) do with
+        documents: so engines that agree on every document still have an error.
         """
         documents = max(self.shared, 0.0) + 2 * self.step**2
         seeds = self.between / self.seeds

@@ -146,8 +146,7 @@ def _span_tables(engines: Mapping[str, Json]) -> list[Table]:
 def protocol_table(protocol: Json) -> Table:
     """A published evaluation's conventions beside the honest ones."""
     rows = tuple(tuple(row) for row in protocol["rows"])
-    columns = tuple(name.replace(", ", ",\n").replace("as reported", "as\nreported") for name in protocol["columns"])
-    return Table(protocol["title"], columns, rows, protocol["note"])
+    return Table(protocol["title"], tuple(protocol["columns"]), rows, protocol["note"])
 
 
 def run_table(runs: Sequence[Json]) -> Table:
