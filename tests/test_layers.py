@@ -28,6 +28,7 @@ FLOORS = {
     "duygu.data.split_kinds": 2,
     "duygu.training.plan": 2,
     "duygu.training.parameters": 2,
+    "duygu.verdict.calibration": 2,
     "duygu.verdict.metrics": 2,
     "duygu.verdict.stats": 2,
     "duygu.data": 3,

@@ -32,6 +32,7 @@ class Written:
     start_digest: str = "a" * 64
     collapsed: bool = False
     first_id: int = 0
+    temperature: float | None = 1.5
 
     @property
     def labels(self) -> IntArray:
@@ -80,6 +81,7 @@ def _metrics(run: Written) -> dict[str, object]:
         "kept_epoch": run.recipe.epochs,
         "collapsed": run.collapsed,
         "restarts": 0,
+        "temperature": run.temperature,
         "test": measured(run.skill),
         "validation": measured(run.skill),
         "epochs": epochs,

@@ -72,7 +72,9 @@ def loss_apart(evidence: Evidence) -> LineChart | None:
     if not lines:
         return None
     about = "Of every step" if size == 1 else f"The largest of every {size} steps"
-    about += ", on a scale of powers of ten; one line for each seed. Rounding alone starts near 1e-7 and grows."
+    about += (
+        ", in powers of ten; one line for each seed, equal losses at the bottom. Rounding starts near 1e-7 and grows."
+    )
     title = "Difference of the engines' losses, step by step"
     return LineChart(title, about, "step", "difference of the losses", lines, powers=True)
 
