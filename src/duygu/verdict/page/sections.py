@@ -252,10 +252,7 @@ def _tile(evidence: Evidence, column: Column) -> Element:
 def _known(evidence: Evidence, column: Column) -> Iterator[str]:
     """The interval over documents and seeds where there is one, and what the seeds spanned."""
     values = [scores.accuracy for scores in column.test]
-    summary = evidence.comparison["engines"].get(column.runs[0]["engine"], {}) if column.runs else {}
-    interval = summary.get("accuracy_interval")
-    if interval is None and len(values) == 1:
-        interval = column.test[0].accuracy_interval
+    interval = evidence.interval(column)
     if interval is not None:
         yield f"95 % interval {interval[0] * 100:.1f} to {interval[1] * 100:.1f}"
     if len(values) > 1:
