@@ -29,7 +29,8 @@ def test_finished_runs_become_one_comparison(tmp_path: Path) -> None:
     result = compare_runs(folders, tmp_path / "out")
     assert result == json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert (tmp_path / "out" / "report.md").read_text(encoding="utf-8").startswith("# duygu")
-    assert set(result) == {"schema", "model", "verdict", "data", "engines", "baselines", "pairs", "runs"}
+    names = {"schema", "model", "verdict", "data", "engines", "baselines", "pairs", "runs", "calibration", "documents"}
+    assert set(result) == names
     assert result["engines"]["torch"]["runs"] == 2
     accuracies = [run["test"]["accuracy"] for run in result["runs"] if run["engine"] == "jax"]
     assert result["engines"]["jax"]["accuracy_mean"] == pytest.approx(sum(accuracies) / 2)
