@@ -31,6 +31,7 @@ FLOORS = {
     "duygu.training.augmentation": 2,
     "duygu.training.guard": 2,
     "duygu.verdict.baselines": 2,
+    "duygu.verdict.calibration": 2,
     "duygu.verdict.metrics": 2,
     "duygu.verdict.resampling": 2,
     "duygu.verdict.stats": 2,

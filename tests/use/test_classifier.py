@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from duygu.data.corpus import Corpus, read_corpus
 from duygu.engines import ENGINES
 from duygu.errors import DataError, ModelError, UserError
+from duygu.files import write_json
 from duygu.models.folder import open_model, write_model
-from duygu.use.classifier import Classifier, installed_engines, model_folder
+from duygu.use.classifier import Classifier, installed_engines, model_folder, read_temperature
 
 LENGTH, HEAD_SHARE = 24, 0.75
 
@@ -83,6 +85,30 @@ def test_long_texts_are_cut_as_recorded(classifier: Classifier) -> None:
 def test_uncleaned_text_reads_as_the_corpus_would(classifier: Classifier) -> None:
     plain, dirty = "Strong growth and record profit.", "\ufeffStrong\u200b  growth\nand record\x00 profit. "
     np.testing.assert_array_equal(classifier.logits([dirty]), classifier.logits([plain]))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stored_temperature_cools_probabilities_and_changes_no_label(
+    folder: Path, corpus: Corpus, tmp_path: Path, engine: str
+) -> None:
+    from scipy.special import softmax
+
+    warm = tmp_path / "model"
+    shutil.copytree(folder, warm)
+    write_json(warm / "calibration.json", {"temperature": 2.5})
+    plain, found = Classifier.open(folder, engine), Classifier.open(warm, engine)
+    texts = corpus.texts[:8]
+    answers = found.predict(texts)
+    np.testing.assert_allclose(answers.probabilities, softmax(plain.logits(texts).astype(float) / 2.5, axis=1))
+    assert answers.labels == plain.predict(texts).labels
+    assert found.evaluate(corpus).loss == plain.evaluate(corpus).loss
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, "1", True, None, [1]])
+def test_a_temperature_that_is_none_is_refused(tmp_path: Path, temperature: object) -> None:
+    write_json(tmp_path / "calibration.json", {"temperature": temperature})
+    with pytest.raises(ModelError, match="no positive number"):
+        read_temperature(tmp_path)
 
 
 @pytest.mark.parametrize("nothing", [(), ("",), ("\n",)])

@@ -34,6 +34,7 @@ class Written:
     first_id: int = 0
     fold: int | None = None
     copies: tuple[tuple[int, ...], ...] | None = ()  # documents that are copies; None as an older duygu has it
+    temperature: float | None = 1.5
 
     @property
     def labels(self) -> IntArray:
@@ -85,6 +86,7 @@ def _metrics(run: Written) -> dict[str, object]:
         "kept_epoch": run.recipe.epochs,
         "collapsed": run.collapsed,
         "restarts": 0,
+        "temperature": run.temperature,
         "test": measured(run.skill),
         "validation": measured(run.skill),
         "epochs": epochs,

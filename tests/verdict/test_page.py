@@ -14,33 +14,48 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from duygu.errors import FolderError, printable
+from duygu.training.run_folder import length_record
 from duygu.verdict.baselines import Baseline
 from duygu.verdict.compare import compare_runs, comparison
 from duygu.verdict.page import comparison_page, run_page, write_page
-from duygu.verdict.page.charts import DotChart, LineChart
+from duygu.verdict.page.against import cost_amounts, difference_charts, steps_table
+from duygu.verdict.page.bars import DifferenceChart
+from duygu.verdict.page.charts import BarChart, DotChart, LineChart
+from duygu.verdict.page.data import length_chart
 from duygu.verdict.page.evidence import comparison_evidence
-from duygu.verdict.page.figures import accuracy_course, accuracy_dots, loss_course, loss_steps
+from duygu.verdict.page.figures import (
+    accuracy_course,
+    accuracy_dots,
+    label_dots,
+    loss_apart,
+    loss_course,
+    loss_steps,
+)
+from duygu.verdict.page.texts import language
+from duygu.verdict.page.trust import bin_table, trust_charts
 from duygu.verdict.runs import Run, read_run
 from duygu.verdict.tables import spread, tables
 from tests.verdict.folders import Written, write_run
 
 Json = dict[str, Any]
+SCORES = ("accuracy", "macro_f1", "mcc")
 
 ELEMENTS = frozenset(
     re.findall(
         r"\w+",
         "html head meta title style body main header section h1 h2 h3 p ul li span b br div dl dt dd table caption "
-        "thead tbody tr th td figure figcaption svg desc path text",
+        "thead tbody tr th td figure figcaption svg desc path text details summary",
     )
 )
 ATTRIBUTES = frozenset(
     re.findall(
         r"\S+",
         "lang charset http-equiv name content class scope tabindex role aria-label aria-hidden viewbox d x y "
-        "text-anchor",
+        "text-anchor dir",
     )
 )
 PIECES = (
@@ -71,12 +86,26 @@ def made_runs(
 def made(folder: Path, seeds: tuple[int, ...] = (13,)) -> tuple[Json, dict[str, list[Json]]]:
     """A comparison with a baseline, and the histories of its runs."""
     runs = made_runs(folder, seeds)
-    found = comparison("tiny", runs, [Baseline("linear", runs[0].test)], folder)
+    texts = {id: f"text of {id}" for id in runs[0].answers.ids}
+    found = comparison("tiny", runs, [Baseline("linear", runs[0].test)], folder, texts)
+    found["engine_pairs"] = [engine_pair(len(seeds))]
     found["data"] = {
+        "lengths": length_record(np.arange(1, 601, dtype=np.int32) % 300, 256),
         "documents": 600, "labels": {"negative": 300, "positive": 300}, "corpus": "c" * 64, "tokens": "d" * 64,
         "split": "e" * 64, "truncated": 3, "warnings": ["a warning"],
     }  # fmt: skip
     return found, {run.name: steps(number) for number, run in enumerate(runs)}
+
+
+def engine_pair(seeds: int) -> Json:
+    """Two engines over documents and seeds, in the form of ``engine_pairs``."""
+    score = {"difference": 0.011, "interval": [-0.021, 0.043], "p": 0.5, "p_holm": 0.5, "minimum_detectable": 0.04}
+    equivalence = {"margin": 0.015, "p": 0.4, "interval90": [-0.017, 0.039], "equivalent": False}
+    return {
+        "a": "torch", "b": "jax", "seeds": seeds, "documents": 120, "scores": dict.fromkeys(SCORES, score),
+        "equivalence": equivalence, "needed": {"documents": 500, "seeds": None}, "verdict": "not distinguishable",
+        "sentence": "PyTorch and JAX: not distinguishable with this data.",
+    }  # fmt: skip
 
 
 class Structure(HTMLParser):
@@ -91,7 +120,9 @@ class Structure(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        shown = tuple((name, "*" if name == "aria-label" else value) for name, value in attrs)
+        assert dict(attrs).get("lang") in (None, "en", "tr")
+        kept = [(name, value) for name, value in attrs if name != "lang"]  # a text's depends on its letters
+        shown = tuple((name, "*" if name == "aria-label" else value) for name, value in kept)
         self.elements.append((tag, shown))
 
     def handle_endtag(self, tag: str) -> None:
@@ -141,6 +172,9 @@ def test_a_thousand_hostile_texts_add_no_element_attribute_or_address(tmp_path: 
 
     replaced = ["negative", "positive", "tiny", found["verdict"], "a warning", "linear", "one", "other"]
     replaced += [run["name"] for run in found["runs"]]
+    listed = [one for name in ("disagreements", "mistakes") for one in found["documents"][name]]
+    assert len(listed) > 5
+    replaced += {value for one in listed for value in (one["id"], one["text"])}
     while next(serial) < 550:  # two parameters: more than a thousand
         names = {name: hostile().replace(". ", ".") for name in replaced}
         page = comparison_page(renamed(found, names), renamed(histories, names))
@@ -148,7 +182,7 @@ def test_a_thousand_hostile_texts_add_no_element_attribute_or_address(tmp_path: 
         assert (seen.elements, seen.comments) == (plain.elements, 0)
         page.encode()
         text = "".join(seen.texts)
-        for name in ("negative", "linear", "one", "a warning"):
+        for name in ("negative", "linear", "one", "a warning", listed[0]["text"], listed[-1]["id"]):
             assert printable(names[name]) in text
         ElementTree.fromstring(page.partition("\n")[2])
         assert all(c.isprintable() or c == "\n" for c in page)
@@ -171,7 +205,7 @@ def test_pages_are_well_formed_and_every_figure_says_what_it_is(tmp_path: Path) 
     for page in pages(tmp_path):
         root = ElementTree.fromstring(page.partition("\n")[2])
         figures = [element for element in root.iter("svg") if element.get("role") == "img"]
-        assert len(figures) == 4
+        assert len(figures) >= 6
         for figure in figures:
             title, about = figure.find("title"), figure.find("desc")
             assert title is not None
@@ -193,19 +227,31 @@ def test_every_number_of_a_figure_is_in_the_json_or_in_a_table(tmp_path: Path, s
     found, histories = made(tmp_path, seeds)
     evidence = comparison_evidence(found, histories)
     known = set(numbers(json.loads(json.dumps([found, histories]))))
-    cells = " ".join(cell for table in tables(found) for row in table.rows for cell in row)
-    charts = [accuracy_dots(evidence), accuracy_course(evidence), loss_course(evidence), loss_steps(evidence)]
+    shown_tables = [*tables(found), steps_table(evidence), bin_table(evidence)]
+    cells = " ".join(cell for table in shown_tables if table for row in table.rows for cell in row)
+    charts = [
+        accuracy_dots(evidence), label_dots(evidence), accuracy_course(evidence), loss_course(evidence),
+        loss_steps(evidence), loss_apart(evidence), length_chart(evidence),
+        *trust_charts(evidence), *difference_charts(evidence),
+    ]  # fmt: skip
+    assert len(charts) == 10
     for chart in charts:
         assert chart is not None
         shown = list(chart_numbers(chart))
         assert shown
-        percent = isinstance(chart, DotChart) or chart.percent
         for value in shown:
-            text = f"{value * 100:.1f}" if percent else f"{value:.3f}"
-            assert value in known or text in cells, f"{chart.title}: {value}"
+            texts = f"{value * 100:.1f}", f"{value:.3f}", f"{value:.1e}"
+            assert value in known or any(text in cells for text in texts), f"{chart.title}: {value}"
 
 
-def chart_numbers(chart: DotChart | LineChart) -> Iterator[float]:
+def chart_numbers(chart: DotChart | LineChart | BarChart | DifferenceChart) -> Iterator[float]:
+    if isinstance(chart, BarChart):
+        yield from (*map(float, chart.counts), *(place for _, place in chart.limits))
+        return
+    if isinstance(chart, DifferenceChart):
+        for row in chart.rows:
+            yield from (row.value, *row.interval, *(row.inner or ()), *(value for _, value in row.dots))
+        return
     if isinstance(chart, DotChart):
         for row in chart.rows:
             yield from (value for _, value in row.dots)
@@ -254,8 +300,70 @@ def test_long_histories_are_thinned_to_steps_that_were_taken(tmp_path: Path) -> 
     found, _ = made(tmp_path, (1, 2, 3))
     long = {run["name"]: [{"step": n, "loss": 1 / n} for n in range(1, 20_001)] for run in found["runs"]}
     page = comparison_page(found, long)
-    assert len(page.encode()) < 150_000
-    assert "One step in 40 is shown" in page
+    assert len(page.encode()) < 200_000
+    assert "Means over 200 steps" in page
+    assert "The largest of every 200 steps" in page
+
+
+def test_differences_of_losses_are_those_of_the_histories(tmp_path: Path) -> None:
+    found, histories = made(tmp_path, (1, 2))
+    chart = loss_apart(comparison_evidence(found, histories))
+    assert chart is not None
+    for line, (a, b) in zip(chart.lines, (("torch-1", "jax-1"), ("torch-2", "jax-2")), strict=True):
+        by_hand = {
+            one["step"]: abs(one["loss"] - other["loss"])
+            for one, other in zip(histories[a], histories[b], strict=True)
+            if "step" in one
+        }
+        assert dict(line.points) == by_hand
+
+
+def test_bars_of_cost_are_the_tables(tmp_path: Path) -> None:
+    found, histories = made(tmp_path, (1, 2))
+    cost = next(table for table in tables(found) if table.title == "Cost")
+    cells = {row[0]: row[1:] for row in cost.rows}
+    groups = cost_amounts(comparison_evidence(found, histories))
+    assert [group.title for group in groups] == ["training time", "compile time", "documents per second", "peak memory"]
+    for group in groups:
+        assert tuple(bar.text for bar in group.bars) == cells[group.title]
+
+
+def test_documents_are_shown_with_their_text_or_that_it_is_lost(tmp_path: Path) -> None:
+    found, histories = made(tmp_path)
+    page = comparison_page(found, histories)
+    shown = found["documents"]["disagreements"][0]
+    assert shown["text"] in page
+    for one in [*found["documents"]["disagreements"], *found["documents"]["mistakes"]]:
+        one["text"] = None
+    lost = comparison_page(found, histories)
+    assert "The texts were not at hand" in lost
+    assert shown["id"] in lost
+
+
+def test_turkish_texts_are_marked_as_such() -> None:
+    assert language("Şirketin kârı arttı") == "tr"
+    assert language("Profits rose") is None
+    assert language("Größe, façade") is None
+
+
+def test_a_comparison_of_an_older_version_has_a_page(tmp_path: Path) -> None:
+    found, histories = made(tmp_path)
+    for name in ("calibration", "documents", "engine_pairs"):
+        del found[name]
+    del found["data"]["lengths"]
+    for run in found["runs"]:
+        run.pop("temperature")
+    page = comparison_page(found, histories)
+    assert "Accuracy on the test part" in page
+    for part in ("The documents themselves", "How sure it is", "What was cut"):
+        assert part not in page
+
+
+def test_the_page_of_one_run_shows_its_mistakes_and_its_confidence(tmp_path: Path) -> None:
+    text = write_page(write_run(tmp_path / "run")).read_text(encoding="utf-8")
+    for part in ("Wrong and sure of it", "Reliability", "calibrated", "The texts were not at hand"):
+        assert part in text
+    assert "Where the engines disagree" not in text
 
 
 def test_pages_are_made_again_from_a_folder_to_the_byte(tmp_path: Path) -> None:

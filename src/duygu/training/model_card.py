@@ -38,7 +38,7 @@ from duygu import Classifier
 Classifier.open("model").predict(["a text"])  # calibrated, long texts cut as in training
 
 from transformers import pipeline
-pipeline("text-classification", "model")("a text")  # the same labels, not calibrated
+pipeline("text-classification", "model")("a text")  # not calibrated; of a long text it sees the head only
 ```"""
 
 

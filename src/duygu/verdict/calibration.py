@@ -24,7 +24,7 @@ Truths = NDArray[np.bool_]
 
 BINS = 15
 BIN_DOCUMENTS = 10  # in each at least, so that chance alone does not look like a calibration error
-COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are believed; a few documents could ask for any
+COLDEST, HOTTEST = 0.01, 100.0  # temperatures that are believed; a few documents could ask for any
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from duygu.errors import printable
 from duygu.verdict.page.bars import Amounts, Bar, DifferenceChart, DifferenceRow
 from duygu.verdict.page.evidence import Evidence
 from duygu.verdict.page.figures import step_gaps, step_means, twins, window
@@ -51,7 +52,7 @@ def steps_table(evidence: Evidence) -> Table | None:
         )
         for step in steps
     ]
-    columns = ("step", *runs, *(f"difference,\n{name}" for name, _ in pairs))
+    columns = ("step", *map(printable, runs), *(f"difference,\n{name}" for name, _ in pairs))
     note = "" if size == 1 else f"Losses are means over {size} steps, differences the largest of them."
     return Table("Losses by step", columns, tuple(rows), note)
 

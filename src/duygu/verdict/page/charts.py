@@ -19,9 +19,11 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 18, 30, 48
 ROW = 46  # height of a row of dots
 SERIES = 4  # looks that the style knows; more series begin again
 
-LEAST = 1e-12  # what a figure of powers of ten shows of 0
+LEAST = 1e-8  # what a figure of powers of ten shows of 0
 
-Kind = Literal["main", "bare", "single", "faint"]
+MARKED = ("main", "marks")  # kinds of lines that have a mark at every point
+
+Kind = Literal["main", "bare", "marks", "single", "faint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Line:
     series: int | None  # look of its engine; a line that is nobody's has none
     points: tuple[tuple[float, float], ...]
     band: tuple[tuple[float, float, float], ...] = ()
-    kind: Kind = "main"  # with marks; "bare" without; "single" for one of several runs; "faint" for what accompanies
+    kind: Kind = "main"  # with marks; "bare" without; "marks" alone; "single", one of several; "faint", beside others
     dashed: bool = False
 
 
@@ -155,7 +157,9 @@ def _bars(chart: BarChart) -> Element:
     for name, place in chart.limits:
         if chart.edges[0] <= place <= chart.edges[-1]:
             content.append(tag("path", d=f"M{number(x.at(place))} {TOP - 10}V{HEIGHT - BOTTOM}", class_="mean s1"))
-            content.append(tag("text", name, x=x.at(place) + 5, y=TOP))
+            left = x.at(place) > WIDTH / 2  # where a name has room
+            beside, end = (x.at(place) - 5, "end") if left else (x.at(place) + 5, None)
+            content.append(tag("text", name, x=beside, y=TOP, text_anchor=end))
     content += [
         tag("text", chart.y_label, x=LEFT - 50, y=14, class_="name"),
         tag("text", chart.x_label, x=WIDTH - RIGHT, y=HEIGHT - 6, text_anchor="end", class_="name"),
@@ -194,8 +198,10 @@ def below(x: Axis, floor: float, percent: bool, top: float | None = None) -> lis
 def _line(line: Line, chart: LineChart, x: Axis, y: Axis) -> list[Element]:
     path = "M" + "L".join(f"{number(x.at(a))} {number(y.at(_height(chart, b)))}" for a, b in line.points)
     dashed = " dashed" if line.dashed else ""
-    drawn = [tag("path", d=path, class_=f"line {line.kind} {look(line.series)}{dashed}")]
-    if line.kind == "main":
+    drawn = (
+        [tag("path", d=path, class_=f"line {line.kind} {look(line.series)}{dashed}")] if line.kind != "marks" else []
+    )
+    if line.kind in MARKED:
         for a, b in line.points:
             value = f"{b * 100:.1f} %" if chart.percent else f"{b:.4f}"
             place = f"{a * 100:.1f} %" if chart.x_percent else number(a)
@@ -234,8 +240,9 @@ def _legend(chart: LineChart) -> Element:
     items: list[Node] = []
     for line in {line.name: line for line in chart.lines if line.kind != "single"}.values():
         dashed = " dashed" if line.dashed else ""
-        sample: list[Node] = [tag("path", d="M1 8H33", class_=f"line {line.kind} {look(line.series)}{dashed}")]
-        if line.kind == "main":
+        stroke = tag("path", d="M1 8H33", class_=f"line {line.kind} {look(line.series)}{dashed}")
+        sample: list[Node] = [] if line.kind == "marks" else [stroke]
+        if line.kind in MARKED:
             sample.append(mark(line.series, 17, 8, None, hollow=line.dashed))
         items.append(
             tag("li", tag("svg", *sample, viewBox="0 0 34 16", class_="sample", aria_hidden="true"), line.name)

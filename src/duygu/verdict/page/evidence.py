@@ -44,6 +44,14 @@ class Evidence:
         known, engine = list(ENGINE_TITLES), column.runs[0]["engine"]
         return known.index(engine) if engine in known else len(known) + self.engines.index(column)
 
+    def interval(self, column: Column) -> tuple[float, float] | None:
+        """The 95 % interval of a column's accuracy, over documents and seeds or of its only run; None where unknown."""
+        summary = self.comparison["engines"].get(column.runs[0]["engine"], {}) if column.runs else {}
+        if "accuracy_interval" in summary:
+            low, high = summary["accuracy_interval"]
+            return low, high
+        return column.test[0].accuracy_interval if len(column.test) == 1 else None
+
     @property
     def several(self) -> bool:
         """Whether an engine ran more than once."""

@@ -17,9 +17,10 @@ LABELS = 12  # of a figure; of more, those with the most documents
 
 def accuracy_dots(evidence: Evidence) -> DotChart:
     """Test accuracy of every run and of the baselines."""
-    rows = [_dot_row(column, evidence.series(column)) for column in evidence.columns]
+    rows = [_dot_row(column, evidence.series(column), evidence.interval(column)) for column in evidence.columns]
     if evidence.several:
         about = "A mark is one run, the upright line their mean."
+        about += " Engines have their 95 % interval over documents and seeds." if rows[0].interval else ""
         about += " Baselines have their 95 % Wilson interval." if len(rows) > len(evidence.engines) else ""
     else:
         about = "Bars are 95 % Wilson intervals: what these documents leave open about others like them."
@@ -72,7 +73,9 @@ def loss_apart(evidence: Evidence) -> LineChart | None:
     if not lines:
         return None
     about = "Of every step" if size == 1 else f"The largest of every {size} steps"
-    about += ", on a scale of powers of ten; one line for each seed. Rounding alone starts near 1e-7 and grows."
+    about += (
+        ", in powers of ten; one line for each seed, equal losses at the bottom. Rounding starts near 1e-7 and grows."
+    )
     title = "Difference of the engines' losses, step by step"
     return LineChart(title, about, "step", "difference of the losses", lines, powers=True)
 
@@ -135,13 +138,13 @@ def _engines(evidence: Evidence) -> Iterator[tuple[int, Column]]:
             yield series, column
 
 
-def _dot_row(column: Column, series: int | None) -> DotRow:
+def _dot_row(column: Column, series: int | None, interval: tuple[float, float] | None) -> DotRow:
     values = [scores.accuracy for scores in column.test]
     names = list(dict.fromkeys(f"seed {run['seed']}" for run in column.runs)) or [column.title]
     dots = tuple(zip(names, values, strict=True))
     if len(values) > 1:
-        return DotRow(column.title, series, dots, mean=statistics.mean(values))
-    return DotRow(column.title, series, dots, column.test[0].accuracy_interval)
+        return DotRow(column.title, series, dots, interval, statistics.mean(values))
+    return DotRow(column.title, series, dots, interval)
 
 
 def _course(column: Column, series: int, score: str) -> Iterator[Line]:

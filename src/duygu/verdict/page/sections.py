@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from duygu.verdict.metrics import Scores
 from duygu.verdict.page.against import cost_amounts, difference_charts, steps_table
 from duygu.verdict.page.bars import draw_amounts, draw_differences
 from duygu.verdict.page.charts import draw, look
@@ -41,6 +40,7 @@ from duygu.verdict.tables import (
 )
 
 HEATS = 10  # shades of a confusion matrix
+OTHERS = (("macro_f1", "macro-F1"), ("mcc", "MCC"))  # scores of a tile besides accuracy
 INDENTED = ("  95 % interval", "  min-max of seeds", "  before training")  # rows that belong to the one above
 DIGEST = 12  # characters of a SHA-256 that are shown
 
@@ -62,8 +62,8 @@ def verdict(evidence: Evidence) -> Element:
 def test_part(evidence: Evidence) -> Element:
     """Every score of the test part, over all and label by label."""
     runs = grid(run_table(evidence.comparison["runs"])) if evidence.several else None
-    left = tag("div", draw(accuracy_dots(evidence)), draw(label_dots(evidence)), runs)
-    return _section("On the test part", _beside(left, grid(test_table(evidence.columns))))
+    figures = tag("div", draw(accuracy_dots(evidence)), draw(label_dots(evidence)))
+    return _section("On the test part", _beside(figures, tag("div", grid(test_table(evidence.columns)), runs)))
 
 
 def engines(evidence: Evidence) -> Element | None:
@@ -74,7 +74,8 @@ def engines(evidence: Evidence) -> Element | None:
     figures = [draw_differences(chart) for chart in difference_charts(evidence)]
     if not (figures or others):
         return None
-    return _section("The engines against each other", _beside(*figures) if figures else None, *others)
+    top = _beside(*figures, *others[:1]) if figures else tag("div", *others[:1])
+    return _section("The engines against each other", top, *others[1:])
 
 
 def courses(evidence: Evidence) -> Element:
@@ -202,7 +203,7 @@ def _folded(table: Table | None) -> Element | None:
     """A table of many rows, which unfolds."""
     if table is None:
         return None
-    return tag("details", tag("summary", f"{table.title}: the numbers of the figures"), grid(table))
+    return tag("details", tag("summary", f"{table.title}: the numbers of the figures"), grid(table), class_="numbers")
 
 
 def _beside(*content: Node) -> Element:
@@ -236,25 +237,26 @@ def _count(count: int, total: int, right: bool) -> Element:
 def _tile(evidence: Evidence, column: Column) -> Element:
     """One engine's or baseline's accuracy, with what is known of its uncertainty."""
     values = [scores.accuracy for scores in column.test]
-    if len(values) > 1:
-        under = f"{len(values)} seeds, {min(values) * 100:.1f} to {max(values) * 100:.1f}"
-    else:
-        low, high = column.test[0].accuracy_interval
-        under = f"95 % interval {low * 100:.1f} to {high * 100:.1f}"
     name = column.title if column.runs else f"{column.title} baseline"
+    others = (f"{title} {spread([getattr(scores, key) for scores in column.test], share)}" for key, title in OTHERS)
     return tag(
         "li",
         tag("span", name, class_="who"),
         tag("b", spread(values, percent)),
-        tag("span", under),
-        tag("span", _others(column.test), class_="others"),
+        *(tag("span", line) for line in _known(evidence, column)),
+        *(tag("span", other, class_="others") for other in others),
         class_=look(evidence.series(column)),
     )
 
 
-def _others(test: Sequence[Scores]) -> str:
-    macro, mcc = (spread([getattr(scores, name) for scores in test], share) for name in ("macro_f1", "mcc"))
-    return f"macro-F1 {macro} · MCC {mcc}"
+def _known(evidence: Evidence, column: Column) -> Iterator[str]:
+    """The interval over documents and seeds where there is one, and what the seeds spanned."""
+    values = [scores.accuracy for scores in column.test]
+    interval = evidence.interval(column)
+    if interval is not None:
+        yield f"95 % interval {interval[0] * 100:.1f} to {interval[1] * 100:.1f}"
+    if len(values) > 1:
+        yield f"{len(values)} seeds, {min(values) * 100:.1f} to {max(values) * 100:.1f}"
 
 
 def _facts(evidence: Evidence) -> list[tuple[Element, Element]]:

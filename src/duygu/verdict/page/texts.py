@@ -37,17 +37,18 @@ def _disagreements(evidence: Evidence, found: Json) -> Element:
     counts, shown = found["counts"], found["disagreements"]
     head = f"{counts['disagreements']} of {counts['documents']} test documents got different labels from the engines"
     head += " on one seed at least" if evidence.several else ""
-    head += f"; the {len(shown)} on which they part most:" if len(shown) < counts["disagreements"] else "."
+    head += f". These are the {len(shown)} on which they part most." if len(shown) < counts["disagreements"] else "."
     if not shown:
-        head = f"The engines gave all {counts['documents']} test documents the same labels, on every seed."
+        head = f"The engines gave all {counts['documents']} test documents the same labels"
+        head += ", on every seed." if evidence.several else "."
     return _list("Where the engines disagree", head, shown, evidence)
 
 
 def _mistakes(evidence: Evidence, found: Json) -> Element:
     counts, shown = found["counts"], found["mistakes"]
-    wrong = "an engine gives" if len(evidence.engines) > 1 else "the model gives"
-    head = f"{counts['mistakes']} of {counts['documents']} test documents are those that {wrong} a wrong label to"
-    head += f"; the {len(shown)} it is surest of:" if len(shown) < counts["mistakes"] else "."
+    who = "An engine" if len(evidence.engines) > 1 else "The model"
+    head = f"{who} gives {counts['mistakes']} of {counts['documents']} test documents a wrong label."
+    head += f" These are the {len(shown)} it is surest of." if len(shown) < counts["mistakes"] else ""
     head += " A mistake can also be one of the label." if shown else ""
     return _list("Wrong and sure of it", head, shown, evidence)
 

@@ -62,7 +62,8 @@ def _reliability(measured: Sequence[Measured]) -> LineChart:
     lines: list[Line] = []
     for title, series, kind, one in measured:
         points = tuple((part["confidence"], part["accuracy"]) for part in one["bins"])
-        lines.append(Line(f"{title}, {kind}", series, points, dashed=kind == LONG["plain"]))
+        plain = kind == LONG["plain"]
+        lines.append(Line(f"{title}, {kind}", series, points, kind="marks" if plain else "main", dashed=plain))
     ends = [x for line in lines for x, _ in line.points]
     diagonal = Line("as sure as right", None, ((min(ends), min(ends)), (max(ends), max(ends))), kind="faint")
     about = (
