@@ -27,8 +27,9 @@ SHARED = {"json", "help"}
 FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
     "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
-    "train": f"engine model out recipe set print-recipe seed split split-seed resume overwrite threads {FORMAT}",
-    "compare": f"model engines seeds out recipe set print-recipe split split-seed resume overwrite threads {FORMAT}",
+    "train": f"engine model out recipe set print-recipe seed split split-seed resume overwrite threads track {FORMAT}",
+    "compare": "model engines seeds out recipe set print-recipe split split-seed resume overwrite threads track "
+    + FORMAT,
     "evaluate": f"split engine precision threads {FORMAT}",
     "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",

@@ -27,6 +27,7 @@ from duygu.training.progress import SILENT, Progress
 from duygu.training.run_folder import RunFolder, model_card, open_run, predictions_table
 from duygu.training.scoring import score
 from duygu.training.signals import Signals, caught_signals
+from duygu.training.track import Tracking, open_tracking
 from duygu.verdict.metrics import Scores, scores
 
 __all__ = ["Job", "train"]
@@ -41,7 +42,11 @@ def train(job: Job, progress: Progress = SILENT) -> dict[str, Any]:
     when the loss is no longer finite (the last good checkpoint stays).
     """
     began = time.perf_counter()
-    with caught_signals() as signals, open_run(job.out, job.resume, job.overwrite) as folder:
+    with (
+        caught_signals() as signals,
+        open_run(job.out, job.resume, job.overwrite) as folder,
+        open_tracking(job.track, progress.message) as tracking,
+    ):
         folder.accept_recipe(job.recipe)
         progress.phase("reading the data")
         job = as_begun(job)
@@ -51,7 +56,7 @@ def train(job: Job, progress: Progress = SILENT) -> dict[str, Any]:
             progress.message("this run is finished already; its results stand")
             return folder.metrics()
         setup = set_up(job, folder, corpus, split, progress)
-        loop = _Loop(setup, folder, progress, signals)
+        loop = _Loop(setup, folder, progress, signals, tracking)
         loop.compile(began)
         with signals.deferred():
             loop.run()
@@ -69,8 +74,11 @@ class _Pending:
 class _Loop:
     """A run on its way."""
 
-    def __init__(self, setup: Setup, folder: RunFolder, progress: Progress, signals: Signals) -> None:
+    def __init__(
+        self, setup: Setup, folder: RunFolder, progress: Progress, signals: Signals, tracking: Tracking
+    ) -> None:
         self.setup, self.folder, self.progress, self.signals = setup, folder, progress, signals
+        self.tracking = tracking
         self.recipe = setup.job.recipe
         self.mark = setup.checkpoint.mark if setup.checkpoint else Mark()
         self.history = LineLog(folder.history, self.mark.history_bytes)
@@ -80,6 +88,7 @@ class _Loop:
             line["epoch"]: Scores.from_json(line["validation"]) for line in lines if "validation" in line
         }
         self.start = next((line["test"] for line in lines if "test" in line), None)
+        tracking.begin(folder, lines)
         self.pending: _Pending | None = None
         self.first_step_s: float | None = None
 
@@ -156,13 +165,18 @@ class _Loop:
                 "checkpoint is kept; a lower lr or --set precision=fp32 may help"
             )
         line = {"step": step.number, "epoch": step.epoch, "loss": loss, "lr": step.lr, "grad_norm": norm}
-        self.history.append({**line, "seconds": seconds})
+        self._record({**line, "seconds": seconds})
         self.losses[step.number] = loss
         tokens = int(self.setup.encoded.lengths[step.documents].sum())
         warm = self.first_step_s is not None
         self.mark = replace(self.mark, tally=self.mark.tally.plus(seconds, len(step.documents), tokens, warm))
         self.first_step_s = self.first_step_s if warm else seconds
         self.progress.advance(1, f"epoch {step.epoch}, loss {loss:.4f}")
+
+    def _record(self, line: Mapping[str, Any]) -> None:
+        """A line of the history, which trackers are told too."""
+        self.history.append(line)
+        self.tracking.line(line)
 
     def _save(self) -> None:
         """A checkpoint of the state as it is."""
@@ -181,7 +195,7 @@ class _Loop:
         self.progress.phase("evaluating", len(self.setup.split.validation) + len(self.setup.split.test))
         validation, test = self._scores(self.setup.validation)[0], self._scores(self.setup.test)[0]
         self.start = test.as_json()
-        self.history.append({"epoch": 0, "validation": validation.as_json(), "test": self.start})
+        self._record({"epoch": 0, "validation": validation.as_json(), "test": self.start})
         self.validation[0] = validation
         self.progress.epoch(0, self.recipe.epochs, None, validation)
 
@@ -191,7 +205,7 @@ class _Loop:
         epoch = self.mark.epoch + 1
         self.progress.phase(f"evaluating epoch {epoch}", len(self.setup.split.validation))
         found = self._scores(self.setup.validation)[0]
-        self.history.append({"epoch": epoch, "validation": found.as_json()})
+        self._record({"epoch": epoch, "validation": found.as_json()})
         self.validation[epoch] = found
         best = self.mark.best_epoch
         if self.recipe.keep == "best" and (not best or _rank(found) > _rank(self.validation[best])):
@@ -236,6 +250,7 @@ class _Loop:
         write_text(self.folder.path / "predictions.csv", predictions_table(self.setup.corpus, parts))
         self._write_model(metrics)
         write_json(self.folder.path / "metrics.json", metrics)
+        self.tracking.finish(metrics)
         return self.folder.metrics()
 
     def _load_kept(self) -> int:

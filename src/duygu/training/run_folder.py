@@ -41,7 +41,7 @@ FILES = (
     "data.json",
     "recipe.toml",
 )
-FOLDERS = ("checkpoints", "model")
+FOLDERS = ("checkpoints", "model", "tracking")
 SOURCES = 100  # the most frequent ones that the record counts
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what a spreadsheet would run
 

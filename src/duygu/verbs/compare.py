@@ -17,6 +17,7 @@ from duygu.options import (
     recipe_options,
     show_recipe,
     threads_option,
+    track_option,
     whole_numbers,
 )
 from duygu.verbs.output import print_comparison, say
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @format_options
 @folder_options
 @threads_option
+@track_option
 @json_option
 def compare(
     sources: tuple[str, ...],
@@ -52,6 +54,7 @@ def compare(
     resume: bool,
     overwrite: bool,
     threads: int,
+    track: tuple[str, ...],
     as_json: bool,
     format: DataFormat,
 ) -> None:
@@ -95,5 +98,6 @@ def compare(
         resume=resume,
         overwrite=overwrite,
         format=format,
+        track=track,
     )
     print_comparison(run(request, say), as_json)

@@ -18,6 +18,7 @@ from duygu.options import (
     seed_option,
     show_recipe,
     threads_option,
+    track_option,
 )
 from duygu.verbs.output import console, print_json, require_sound, say
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @format_options
 @folder_options
 @threads_option
+@track_option
 @json_option
 def train(
     data: str,
@@ -52,6 +54,7 @@ def train(
     resume: bool,
     overwrite: bool,
     threads: int,
+    track: tuple[str, ...],
     as_json: bool,
     format: DataFormat,
 ) -> None:
@@ -84,6 +87,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         format=format,
+        track=track,
     )
     with shown_progress() as progress:
         metrics = run(job, progress)

@@ -68,6 +68,7 @@ class CompareRequest:
     resume: bool = False
     overwrite: bool = False
     format: DataFormat = BY_DEFAULT
+    track: tuple[str, ...] = ()  # tools that follow every run
 
     def __post_init__(self) -> None:
         for option, values in (("--engines", self.engines), ("--seeds", self.seeds)):
@@ -316,6 +317,7 @@ def _train(request: CompareRequest, model: str, engine: str, seed: int, folder: 
         "--split": out / "split.json",
         "--split-seed": request.split_seed,
         "--threads": request.threads,
+        "--track": ",".join(request.track),
         "--out": folder,
     }
     command = [sys.executable, "-m", "duygu", "train", request.data, "--json", *request.format.options()]
