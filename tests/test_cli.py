@@ -27,9 +27,10 @@ SHARED = {"json", "help"}
 FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
     "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
-    "train": f"engine model out recipe set print-recipe seed split split-seed resume overwrite threads fold {FORMAT}",
+    "train": "engine model out recipe set print-recipe seed split split-seed resume overwrite threads fold track "
+    + FORMAT,
     "compare": "model engines seeds folds margin ensemble protocol jobs out recipe set print-recipe split split-seed "
-    f"resume overwrite threads {FORMAT}",
+    f"resume overwrite threads track {FORMAT}",
     "evaluate": f"split engine precision threads {FORMAT}",
     "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",

@@ -62,11 +62,25 @@ def decimals(context: click.Context, option: click.Parameter, text: str) -> tupl
         raise UserError(f"{text!r} is not a list of numbers", option.opts[0], "as in 70,10,20") from error
 
 
+def trackers(context: click.Context, option: click.Parameter, text: str) -> tuple[str, ...]:
+    """``"wandb,mlflow"`` as names of trackers, each of them installed; nothing as none."""
+    if not text:
+        return ()
+    from duygu.training.track import require
+
+    names = tuple(text.split(","))
+    require(names)
+    return names
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 engine_option = click.option("--engine", metavar="torch|jax", help="Framework to compute with; else what is installed.")
 threads_option = click.option("--threads", metavar="N", type=click.IntRange(0), default=0, help="CPU threads.")
 seed_option = click.option("--seed", metavar="N", type=click.IntRange(0), help="Seed of head, data order and dropout.")
 split_option = click.option("--split", metavar="FILE", help="Take the split saved in FILE.")
+track_option = click.option(
+    "--track", metavar="LIST", default="", callback=trackers, help="Follow runs in wandb, tensorboard, mlflow."
+)
 settings_option = click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one recipe field, as in --set epochs=3."
 )

@@ -34,8 +34,8 @@ def test_finished_runs_become_one_comparison(tmp_path: Path) -> None:
     assert result == json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert (tmp_path / "out" / "report.md").read_text(encoding="utf-8").startswith("# duygu")
     assert set(result) == {
-        "schema", "model", "verdict", "data", "engines", "engine_pairs", "baselines", "pairs", "protocols", "calibration",
-        "documents", "jobs", "notes", "runs",
+        "schema", "model", "verdict", "data", "engines", "engine_pairs", "baselines", "pairs", "protocols",
+        "calibration", "documents", "jobs", "notes", "runs",
     }  # fmt: skip
     assert result["engines"]["torch"]["runs"] == 2
     accuracies = [run["test"]["accuracy"] for run in result["runs"] if run["engine"] == "jax"]

@@ -29,6 +29,7 @@ from duygu.training.progress import SILENT, Progress
 from duygu.training.run_folder import RunFolder, open_run, predictions_table
 from duygu.training.scoring import score
 from duygu.training.signals import Signals, caught_signals
+from duygu.training.track import Tracking, open_tracking
 from duygu.verdict.baselines import linear_logits
 from duygu.verdict.calibration import fit_temperature
 from duygu.verdict.metrics import Scores, scores
@@ -45,7 +46,11 @@ def train(job: Job, progress: Progress = SILENT) -> dict[str, Any]:
     when the loss is no longer finite (the last good checkpoint stays).
     """
     began = time.perf_counter()
-    with caught_signals() as signals, open_run(job.out, job.resume, job.overwrite) as folder:
+    with (
+        caught_signals() as signals,
+        open_run(job.out, job.resume, job.overwrite) as folder,
+        open_tracking(job.track, progress.message) as tracking,
+    ):
         folder.accept_recipe(job.recipe)
         progress.phase("reading the data")
         job = as_begun(job)
@@ -55,7 +60,7 @@ def train(job: Job, progress: Progress = SILENT) -> dict[str, Any]:
             progress.message("this run is finished already; its results stand")
             return folder.metrics()
         setup = set_up(job, folder, corpus, split, progress)
-        loop = _Loop(setup, folder, progress, signals)
+        loop = _Loop(setup, folder, progress, signals, tracking)
         loop.compile(began)
         with signals.deferred():
             loop.run()
@@ -73,14 +78,18 @@ class _Pending:
 class _Loop:
     """A run on its way."""
 
-    def __init__(self, setup: Setup, folder: RunFolder, progress: Progress, signals: Signals) -> None:
+    def __init__(
+        self, setup: Setup, folder: RunFolder, progress: Progress, signals: Signals, tracking: Tracking
+    ) -> None:
         self.setup, self.folder, self.progress, self.signals = setup, folder, progress, signals
+        self.tracking = tracking
         self.recipe = setup.recipe
         self.mark = setup.checkpoint.mark if setup.checkpoint else Mark()
         self.history = LineLog(folder.history, self.mark.history_bytes)
         lines = read_lines(folder.history)
         self.guard = _guard(setup)
         self.readings = [Reading.from_json(line["guard"]) for line in lines if "guard" in line]
+        tracking.begin(folder, lines)
         lines = [line for line in lines if line.get("attempt", 0) == self.mark.attempt]
         self.losses: dict[int, float] = {line["step"]: line["loss"] for line in lines if "step" in line}
         self.validation = {
@@ -185,7 +194,10 @@ class _Loop:
         self.progress.advance(1, f"epoch {step.epoch}, loss {loss:.4f}")
 
     def _log(self, line: Mapping[str, Any]) -> None:
-        self.history.append({**line, "attempt": self.mark.attempt})
+        """A line of the history, which trackers are told too."""
+        line = {**line, "attempt": self.mark.attempt}
+        self.history.append(line)
+        self.tracking.line(line)
 
     def _save(self) -> None:
         """A checkpoint of the state as it is."""
@@ -291,6 +303,7 @@ class _Loop:
         write_text(self.folder.path / "predictions.csv", predictions_table(self.setup.corpus, parts))
         self._write_model(metrics)
         write_json(self.folder.path / "metrics.json", metrics)
+        self.tracking.finish(metrics)
         return self.folder.metrics()
 
     def _load_kept(self) -> int:

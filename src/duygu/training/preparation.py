@@ -56,6 +56,7 @@ class Job:
     overwrite: bool = False
     fold: int | None = None
     format: DataFormat = BY_DEFAULT  # how data is laid out
+    track: tuple[str, ...] = ()  # tools that follow the run
 
 
 @dataclass(frozen=True, slots=True)

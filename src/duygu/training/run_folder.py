@@ -42,7 +42,7 @@ FILES = (
     "data.json",
     "recipe.toml",
 )
-FOLDERS = ("checkpoints", "model")
+FOLDERS = ("checkpoints", "model", "tracking")
 BARS = 40  # of the lengths' histogram, besides the last
 SOURCES = 100  # the most frequent ones that the record counts
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what a spreadsheet would run

@@ -21,6 +21,7 @@ from duygu.options import (
     recipe_options,
     show_recipe,
     threads_option,
+    track_option,
     whole_numbers,
 )
 from duygu.verbs.output import print_comparison, say
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 @format_options
 @folder_options
 @threads_option
+@track_option
 @json_option
 @click.pass_context
 def compare(

@@ -18,6 +18,7 @@ from duygu.options import (
     seed_option,
     show_recipe,
     threads_option,
+    track_option,
 )
 from duygu.verbs.output import console, print_json, require_sound, say
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @folder_options
 @threads_option
 @click.option("--fold", metavar="K", type=click.IntRange(1), help="Which fold the split is, for the record.")
+@track_option
 @json_option
 def train(
     data: str,
@@ -54,6 +56,7 @@ def train(
     overwrite: bool,
     threads: int,
     fold: int | None,
+    track: tuple[str, ...],
     as_json: bool,
     format: DataFormat,
 ) -> None:
@@ -87,6 +90,7 @@ def train(
         overwrite=overwrite,
         fold=fold,
         format=format,
+        track=track,
     )
     with shown_progress() as progress:
         metrics = run(job, progress)

@@ -232,6 +232,7 @@ def _command(request: CompareRequest, model: str, run: PlannedRun) -> list[str]:
         "--split": run.fold.path,
         "--split-seed": request.split_seed,
         "--threads": request.threads,
+        "--track": ",".join(request.track),
         "--out": run.folder,
     }
     if run.fold.number is not None:

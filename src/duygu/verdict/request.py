@@ -51,6 +51,7 @@ class CompareRequest:
     ensemble: bool = False
     jobs: int = 0  # runs at a time; 0 for what suits the machine
     protocol: str | None = None
+    track: tuple[str, ...] = ()  # tools that follow every run
 
     def __post_init__(self) -> None:
         for option, values in (("--engines", self.engines), ("--seeds", self.seeds)):
