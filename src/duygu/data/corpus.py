@@ -32,6 +32,7 @@ IntArray = NDArray[np.int32]
 
 EMPTY_SHARE = 0.05  # of all documents; more empty ones than this are a fault of the corpus, not of a document
 DOUBTFUL_SHARE = 0.05  # of the documents read as Turkish; a few with odd signs mean nothing
+UNLABELLED = -1  # in place of a label
 MARKS_LIMIT = 100  # combining marks on one letter; composing takes the square of their number
 
 # Python's and the tokenizers library's regular expressions read these two classes alike.
@@ -48,10 +49,10 @@ _surrogate = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """N labelled texts in the order of their ids."""
+    """N labelled texts in the order of their ids; or unlabelled ones, to be audited only."""
 
     texts: tuple[str, ...]  # cleaned, never empty
-    labels: IntArray  # (N,) indices into names
+    labels: IntArray  # (N,) indices into names; `UNLABELLED` where there are none
     names: tuple[str, ...]  # label names, sorted
     ids: tuple[str, ...]  # of a folder: path below it with "/", such as "negative/a.txt"
     encodings: tuple[tuple[str, int], ...]  # encoding and number of documents, most frequent first
@@ -71,23 +72,26 @@ def read_corpus(
     date_column: str | None = None,
     source_column: str | None = None,
     encoding: str | None = None,
+    labelled: bool = True,
 ) -> Corpus:
     """Read a folder of ``.txt`` files, one sub-folder per label, or a CSV, TSV, JSON lines or Parquet table.
 
-    The options are the fields of `DataFormat`. Raises `DataError` for what is missing, for labels that are none or only
-    one, and for files and rows that cannot be read.
+    The options are the fields of `DataFormat`. Of a table that is not ``labelled`` no labels are read. Raises
+    `DataError` for what is missing, for labels that are none or only one, and for files and rows that cannot be read.
     """
     format = DataFormat(text_column, label_column, id_column, date_column, source_column, encoding)
     root = os.fsencode(Path(path)).decode(errors="replace") if str(path) else ""  # for messages and records
     if encoding is not None:
         codec(encoding)
     notes: list[str] = []
+    _require_no_label_column(format, labelled)
     if _is_folder(path, root):
         _require_no_columns(format, root)
+        _require_labels(labelled, root)
         documents = read_folder(Path(path), encoding, notes)
     else:
-        documents = read_table(Path(path), root, format)
-    return build_corpus(_within_memory(documents, root), root, notes)
+        documents = read_table(Path(path), root, format, labelled)
+    return build_corpus(_within_memory(documents, root), root, notes, labelled)
 
 
 def clean(text: str) -> str:
@@ -112,7 +116,9 @@ def replace_surrogates(text: str) -> str:
     return _surrogate.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def build_corpus(documents: Iterable[Document], root: str, warnings: Sequence[str] = ()) -> Corpus:
+def build_corpus(
+    documents: Iterable[Document], root: str, warnings: Sequence[str] = (), labelled: bool = True
+) -> Corpus:
     """Clean, check, order and digest what a source gave; ``root`` names the source in errors.
 
     ``warnings`` is read after ``documents`` ended, so that their source can add to it.
@@ -123,13 +129,13 @@ def build_corpus(documents: Iterable[Document], root: str, warnings: Sequence[st
     empty = [document for document in cleaned if not document.text]
     notes = [*warnings, *_check_empty(empty, len(cleaned), root)]
     kept = [document for document in cleaned if document.text]
-    names = _label_names(Counter(document.label for document in kept), root)
+    names = _label_names(Counter(document.label for document in kept), root) if labelled else ()
     _check_repeated(kept, root)
     numbers = {name: number for number, name in enumerate(names)}
     encodings, doubts = _count_encodings(found)
     return Corpus(
         texts=tuple(document.text for document in kept),
-        labels=np.array([numbers[document.label] for document in kept], np.int32),
+        labels=np.array([numbers.get(document.label, UNLABELLED) for document in kept], np.int32),
         names=names,
         ids=tuple(document.id for document in kept),
         encodings=encodings,
@@ -160,6 +166,16 @@ def _require_no_columns(format: DataFormat, root: str) -> None:
     if given:
         options = " ".join(map(option_name, given))
         raise DataError("a folder of files has no columns", f"{options} with {root}", f"leave {options} out")
+
+
+def _require_labels(labelled: bool, root: str) -> None:
+    if not labelled:
+        raise DataError("the sub-folders of a folder are its labels", root, "leave --unlabelled out, or give a table")
+
+
+def _require_no_label_column(format: DataFormat, labelled: bool) -> None:
+    if format.label_column is not None and not labelled:
+        raise DataError("an unlabelled table has no column of labels", "--label-column", "leave one of the two out")
 
 
 def _within_memory(documents: Iterable[Document], root: str) -> Iterator[Document]:

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from duygu.data.minhash import near_pairs
+
 IntArray = NDArray[np.int32]
 Pairs = NDArray[np.int64]  # (pairs, 2)
 Rows = Any  # scipy.sparse.csr_array (texts, features)
@@ -26,7 +28,7 @@ Rows = Any  # scipy.sparse.csr_array (texts, features)
 COSINE = 0.85  # of character 3-5-grams, weighted by TF-IDF
 JACCARD = 0.6  # of five-word shingles
 SHINGLE = 5
-EXACT_LIMIT = 20_000  # documents; beyond, only exact copies are looked for
+EXACT_LIMIT = 20_000  # documents; beyond, MinHash looks for near copies
 CHUNK = 512  # rows of the product of all pairs at a time
 MARGIN = 0.05  # how far below the threshold what is set aside must stay
 
@@ -36,19 +38,30 @@ _word = re.compile(r"\w+")
 def duplicate_groups(texts: Sequence[str]) -> IntArray:
     """(N,) group numbers from 0; copies, exact after normalising or near, share one.
 
-    With more than `EXACT_LIMIT` texts only exact copies do.
+    With more than `EXACT_LIMIT` texts near copies are those that `duygu.data.minhash` finds.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    numbers: dict[str, int] = {}
-    exact = np.array([numbers.setdefault(normal_form(text), len(numbers)) for text in texts], np.int32)
-    if len(texts) > EXACT_LIMIT or not len(texts):
-        return exact
-    near = _near_pairs(list(numbers))
-    graph = coo_array((np.ones(len(near)), (near[:, 0], near[:, 1])), shape=(len(numbers), len(numbers)))
+    if not len(texts):
+        return np.empty(0, np.int32)
+    forms, exact = _normal_forms(texts)
+    near = near_pairs(forms) if len(texts) > EXACT_LIMIT else _near_pairs(forms)
+    graph = coo_array((np.ones(len(near)), (near[:, 0], near[:, 1])), shape=(len(forms), len(forms)))
     groups: IntArray = connected_components(graph, directed=False)[1]
     return groups[exact].astype(np.int32)
+
+
+def exact_groups(texts: Sequence[str]) -> IntArray:
+    """(N,) group numbers from 0; texts that are equal after normalising share one."""
+    return _normal_forms(texts)[1]
+
+
+def _normal_forms(texts: Sequence[str]) -> tuple[list[str], IntArray]:
+    """The different normal forms, and (N,) the number of each text's."""
+    numbers: dict[str, int] = {}
+    places = np.array([numbers.setdefault(normal_form(text), len(numbers)) for text in texts], np.int32)
+    return list(numbers), places
 
 
 def normal_form(text: str) -> str:

@@ -1,20 +1,26 @@
 """What a model must beat to have been worth its training.
 
-The majority baseline knows only which label is commonest; the linear baseline knows words and pieces of words, but no
-order and no meaning. Both learn from the training part alone and answer the test part, scored by the same code.
+The majority baseline knows only which label is commonest, in all texts or, where sources are known, in those of the
+same source; the linear baseline knows words and pieces of words, but no order and no meaning. All learn from the
+training part alone and answer the test part, scored by the same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from duygu.verdict.metrics import FloatArray, IntArray, Scores, scores
 
 WORD = r"\w+|[^\w\s]+"  # a run of symbols counts as a word, so that no text is without any
-SEED = 0  # of the solver; liblinear shuffles
+SEED = 0  # of the solver
+T = TypeVar("T")
+Predict = Callable[[IntArray, IntArray], FloatArray]  # documents to learn from, documents to answer: logits
+
+MAJORITY, PER_SOURCE, LINEAR = "majority", "majority per source", "linear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +36,53 @@ class Baseline:
 
 
 def baselines(
-    texts: Sequence[str], labels: IntArray, names: Sequence[str], train: IntArray, test: IntArray
+    texts: Sequence[str],
+    labels: IntArray,
+    names: Sequence[str],
+    train: IntArray,
+    test: IntArray,
+    sources: Sequence[str | None] = (),
 ) -> tuple[Baseline, ...]:
-    """Both baselines; ``train`` and ``test`` are indices into ``texts`` and ``labels`` (N,)."""
-    known = labels[train]
-    train_texts, test_texts = [texts[int(i)] for i in train], [texts[int(i)] for i in test]
-    answers = {
-        "majority": majority_logits(known, len(test), len(names)),
-        "linear": linear_logits(train_texts, known, test_texts, len(names)),
-    }
-    return tuple(Baseline(name, scores(logits, labels[test], names)) for name, logits in answers.items())
+    """Every baseline; ``train`` and ``test`` are indices into ``texts``, ``labels`` and perhaps ``sources`` (N,)."""
+    known = predictors(texts, labels, len(names), sources)
+    return tuple(Baseline(name, scores(ask(train, test), labels[test], names)) for name, ask in known.items())
+
+
+def predictors(
+    texts: Sequence[str], labels: IntArray, count: int, sources: Sequence[str | None] = ()
+) -> dict[str, Predict]:
+    """Every baseline by name as a function; without ``sources`` there is none that rests on them."""
+
+    def majority(train: IntArray, test: IntArray) -> FloatArray:
+        return majority_logits(labels[train], len(test), count)
+
+    def per_source(train: IntArray, test: IntArray) -> FloatArray:
+        return source_logits(_taken(sources, train), labels[train], _taken(sources, test), count)
+
+    def linear(train: IntArray, test: IntArray) -> FloatArray:
+        return linear_logits(_taken(texts, train), labels[train], _taken(texts, test), count)
+
+    return {MAJORITY: majority, **({PER_SOURCE: per_source} if sources else {}), LINEAR: linear}
 
 
 def majority_logits(known: IntArray, documents: int, count: int) -> FloatArray:
     """Logits (documents, count) of always answering with the labels' shares in ``known``, add-one smoothed."""
     seen = np.bincount(known, minlength=count)
     return np.tile(np.log(seen + 1.0).astype(np.float32), (documents, 1))
+
+
+def source_logits(
+    train_sources: Sequence[str | None], known: IntArray, sources: Sequence[str | None], count: int
+) -> FloatArray:
+    """Logits (len(sources), count): the labels' shares among training documents of the same source, add-one smoothed.
+
+    A source that is new or not known is answered as the majority baseline answers.
+    """
+    places = {source: place for place, source in enumerate(dict.fromkeys(s for s in train_sources if s is not None))}
+    seen = np.zeros((len(places) + 1, count))
+    np.add.at(seen, ([places.get(source, -1) for source in train_sources], known), 1)
+    seen[-1] = np.bincount(known, minlength=count)
+    return np.log(seen + 1.0).astype(np.float32)[[places.get(source, -1) for source in sources]]
 
 
 def linear_logits(train_texts: Sequence[str], known: IntArray, texts: Sequence[str], count: int) -> FloatArray:
@@ -70,3 +107,7 @@ def linear_logits(train_texts: Sequence[str], known: IntArray, texts: Sequence[s
     model.fit(list(train_texts), known)
     logits[:, present] = np.log(np.maximum(model.predict_proba(list(texts)), 1e-13))
     return logits
+
+
+def _taken(values: Sequence[T], places: IntArray) -> list[T]:
+    return [values[place] for place in places.tolist()]

@@ -20,8 +20,9 @@ from pathlib import Path
 from types import FrameType
 
 from duygu.data.corpus import Corpus, read_corpus
+from duygu.data.doubts import label_doubts
 from duygu.data.sources import BY_DEFAULT, DataFormat
-from duygu.data.split import Split, duplicate_groups, make_split, read_split, write_split
+from duygu.data.split import IntArray, Split, duplicate_groups, make_split, read_split, write_split
 from duygu.engines import ENGINES, EngineName, Probe
 from duygu.errors import DuyguError, FolderError, Interrupted, UserError
 from duygu.files import (
@@ -90,8 +91,9 @@ def compare(request: CompareRequest, say: Say) -> dict[str, object]:
         _claim(out, request)
         corpus = read_corpus(request.data, **request.format.as_dict())
         _keep_request(request, corpus)
-        split = _common_split(request, corpus)
-        for warning in (*corpus.warnings, *split.warnings):
+        groups = duplicate_groups(corpus.texts)
+        split = _common_split(request, corpus, groups)
+        for warning in (*corpus.warnings, *label_doubts(corpus, groups), *split.warnings):
             say(warning)
         recipe = request.recipe.changed({"precision": _resolve_precision(request, say)})
         write_text(out / "recipe.toml", recipe.to_toml())
@@ -210,10 +212,9 @@ def _keep_request(request: CompareRequest, corpus: Corpus) -> None:
         write_json(path, asked)
 
 
-def _common_split(request: CompareRequest, corpus: Corpus) -> Split:
+def _common_split(request: CompareRequest, corpus: Corpus, groups: IntArray) -> Split:
     """The one split of all runs, kept in ``split.json``; a resumed comparison goes on with the one it had."""
     kept = request.out / "split.json"
-    groups = duplicate_groups(corpus.texts)
     if kept.exists():
         split = read_split(kept, corpus.ids, corpus.labels, groups, request.split_seed)
         given = request.split and read_split(request.split, corpus.ids, corpus.labels, groups, request.split_seed)

@@ -1,4 +1,4 @@
-"""Two kinds of figure as inline SVG: lines over a course, and dots with intervals in rows.
+"""Three kinds of figure as inline SVG: lines over a course, dots with intervals in rows, and bars of a distribution.
 
 Colours come from the page's style, by class, so that they follow light and dark; series also differ in dash and mark,
 so that they can be told apart without colour. Every mark has a title with its numbers.
@@ -66,14 +66,33 @@ class DotChart:
     rows: tuple[DotRow, ...]
 
 
-Chart = LineChart | DotChart
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Counts of what lies between ``edges``, which are one more; upright lines at the ``limits`` (name, place)."""
+
+    title: str
+    about: str
+    x_label: str
+    y_label: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    limits: tuple[tuple[str, float], ...] = ()
+
+
+Chart = LineChart | DotChart | BarChart
 
 
 def draw(chart: Chart) -> Element:
     """The figure with its heading, its legend and what it is about."""
-    drawing = _lines(chart) if isinstance(chart, LineChart) else _dots(chart)
+    drawing = _drawing(chart)
     legend = _legend(chart) if isinstance(chart, LineChart) else None
     return tag("figure", tag("h3", chart.title), legend, drawing, tag("figcaption", chart.about), class_="chart")
+
+
+def _drawing(chart: Chart) -> Element:
+    if isinstance(chart, LineChart):
+        return _lines(chart)
+    return _dots(chart) if isinstance(chart, DotChart) else _bars(chart)
 
 
 def _lines(chart: LineChart) -> Element:
@@ -103,6 +122,26 @@ def _dots(chart: DotChart) -> Element:
         content += _dot_row(row, x, TOP + ROW * index)
     content.append(tag("text", chart.x_label, x=WIDTH - RIGHT, y=height - 6, text_anchor="end", class_="name"))
     return _svg(chart, height, content)
+
+
+def _bars(chart: BarChart) -> Element:
+    x = within(axis(chart.edges, LEFT, WIDTH - RIGHT, whole=True), chart.edges[0], chart.edges[-1])
+    y = axis([0, max(chart.counts)], HEIGHT - BOTTOM, TOP, whole=True)
+    content: list[Node] = [*_grid(y, False), *_below(x, HEIGHT - BOTTOM, False)]
+    for count, low, high in zip(chart.counts, chart.edges, chart.edges[1:], strict=False):
+        says = f"{number(low)} to {number(high)} {chart.x_label}: {count} {chart.y_label}"
+        left, right, top = (number(place) for place in (x.at(low), x.at(high), y.at(count)))
+        shape = f"M{left} {HEIGHT - BOTTOM}V{top}H{right}V{HEIGHT - BOTTOM}Z"
+        content.append(tag("path", tag("title", says), d=shape, class_="bar s0"))
+    for name, place in chart.limits:
+        if chart.edges[0] <= place <= chart.edges[-1]:
+            content.append(tag("path", d=f"M{number(x.at(place))} {TOP - 10}V{HEIGHT - BOTTOM}", class_="mean s1"))
+            content.append(tag("text", name, x=x.at(place) + 5, y=TOP))
+    content += [
+        tag("text", chart.y_label, x=LEFT - 50, y=14, class_="name"),
+        tag("text", chart.x_label, x=WIDTH - RIGHT, y=HEIGHT - 6, text_anchor="end", class_="name"),
+    ]
+    return _svg(chart, HEIGHT, content)
 
 
 def _svg(chart: Chart, height: float, content: Sequence[Node]) -> Element:
