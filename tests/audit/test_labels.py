@@ -11,7 +11,7 @@ from duygu.verdict.audit.findings import Finding, Subject
 from duygu.verdict.audit.folds import FOLDS, drawn, fold_numbers, out_of_fold
 from duygu.verdict.audit.labels import balance, baseline_scores, doubtful_labels
 from duygu.verdict.audit.sources import left_out_sources, source_shortcut
-from duygu.verdict.audit.words import SIZE, count_words, learn, word_list
+from duygu.verdict.audit.words import SIZES, chosen_words, count_words, word_list
 from duygu.verdict.baselines import LINEAR, MAJORITY, predictors
 from duygu.verdict.metrics import FloatArray
 from tests.audit.made import subject, texts, words
@@ -27,11 +27,11 @@ def logits_of(made: Subject, name: str = LINEAR) -> FloatArray:
 
 
 def separable(count: int = 200, flipped: Sequence[int] = ()) -> Subject:
-    """Each label with a third of its words of its own; some labels turned."""
+    """Each label with half of its words of its own; some labels turned."""
     random = np.random.default_rng(3)
     own = {"down": WORDS[:60], "up": WORDS[60:120]}
     labels = [LABELS[number % 2] for number in range(count)]
-    contents = [" ".join([*random.choice(own[label], 8), *random.choice(WORDS[120:], 16)]) for label in labels]
+    contents = [" ".join([*random.choice(own[label], 12), *random.choice(WORDS[120:], 12)]) for label in labels]
     for number in flipped:
         labels[number] = LABELS[1 - LABELS.index(labels[number])]
     return subject(contents, labels)
@@ -50,7 +50,7 @@ def counted(count: int, seed: int, noise: float = 0.0) -> tuple[Subject, set[str
 
 def by_words(made: Subject) -> Finding:
     documents = drawn(made)
-    return word_list(made, documents, fold_numbers(made, documents))
+    return word_list(made, documents, fold_numbers(made, documents), logits_of(made))
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,11 @@ def test_labels_without_relation_to_the_texts_are_said_to_be_so() -> None:
 
 
 def test_turned_labels_are_ranked_first() -> None:
-    flipped = list(range(5, 200, 20))
-    made = separable(flipped=flipped)
+    flipped = [*range(5, 300, 40), *range(24, 300, 40)]  # of both labels
+    made = separable(300, flipped)
     found = doubtful_labels(made, drawn(made), logits_of(made))
     ranked = [int(row["id"]) for row in found.numbers["ranked"]]
+    assert len(ranked) >= 10
     assert len(set(ranked[:10]) & set(flipped)) >= 9
     assert found.level == "look"
     first = found.numbers["ranked"][0]
@@ -140,7 +141,7 @@ def test_labels_by_a_count_of_words_are_found_with_the_words() -> None:
     first = {word for words in lists.values() for word in words[:12]}
     assert first <= behind
     assert set(lists["down"][:10]) <= set(WORDS[:15])
-    assert found.numbers["size"] <= SIZE
+    assert found.numbers["size"] <= SIZES[-1]
 
 
 def test_random_labels_have_no_word_list() -> None:
@@ -167,8 +168,8 @@ def test_three_labels_have_three_lists() -> None:
 def test_texts_without_words_have_an_empty_list() -> None:
     counts, names = count_words(["1 2 3", "4 5"])
     assert (counts.shape, names) == ((2, 0), [])
-    assert learn(counts, np.array([0, 1], np.int32), 2, 1.0).answers(counts).tolist() == [0, 0]
-    assert learn(counts, np.array([1, 1], np.int32), 2, 1.0).answers(counts).tolist() == [1, 1]
+    assert chosen_words(counts, np.array([0, 1], np.int32), 2).answers(counts).tolist() == [0, 0]
+    assert chosen_words(counts, np.array([1, 1], np.int32), 2).answers(counts).tolist() == [1, 1]
 
 
 def with_sources(shares: Sequence[float]) -> Subject:
@@ -207,9 +208,9 @@ def test_words_that_mean_the_label_in_one_source_only_are_lost_on_others() -> No
     random = np.random.default_rng(0)
     labels = [LABELS[number % 2] for number in range(240)]
     sources = [f"source{number // 80}" for number in range(240)]
+    telling = dict(zip(sorted({*zip(labels, sources, strict=True)}), WORDS[300:], strict=False))
     contents = [
-        " ".join([*random.choice(WORDS, 20), *[f"{label}{source}"] * 3])
-        for label, source in zip(labels, sources, strict=True)
+        " ".join([*random.choice(WORDS[:300], 20), *[telling[pair]] * 3]) for pair in zip(labels, sources, strict=True)
     ]
     made = subject(contents, labels, sources)
     (found,) = left_out_sources(made, drawn(made), logits_of(made), predictor(made))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from duygu.data.encoding import codec, looks_turkish
 from duygu.data.folders import read_folder
-from duygu.data.sources import TOTAL_LIMIT, DataFormat, Document, option_name, some
+from duygu.data.sources import BY_DEFAULT, TOTAL_LIMIT, DataFormat, Document, option_name, some
 from duygu.data.tables import GIVE, read_table
 from duygu.errors import DataError
 
@@ -72,23 +72,33 @@ def read_corpus(
     date_column: str | None = None,
     source_column: str | None = None,
     encoding: str | None = None,
-    labelled: bool = True,
 ) -> Corpus:
     """Read a folder of ``.txt`` files, one sub-folder per label, or a CSV, TSV, JSON lines or Parquet table.
 
-    The options are the fields of `DataFormat`. Of a table that is not ``labelled`` no labels are read. Raises
-    `DataError` for what is missing, for labels that are none or only one, and for files and rows that cannot be read.
+    The options are the fields of `DataFormat`. Raises `DataError` for what is missing, for labels that are none or only
+    one, and for files and rows that cannot be read.
     """
-    format = DataFormat(text_column, label_column, id_column, date_column, source_column, encoding)
+    return _read(path, DataFormat(text_column, label_column, id_column, date_column, source_column, encoding), True)
+
+
+def read_unlabelled(path: str | Path, format: DataFormat = BY_DEFAULT) -> Corpus:
+    """Read a table without labels, to be audited. Raises `DataError`, also for a folder: its sub-folders are labels."""
+    if format.label_column is not None:
+        raise DataError("an unlabelled table has no column of labels", "--label-column", "leave one of the two out")
+    return _read(path, format, labelled=False)
+
+
+def _read(path: str | Path, format: DataFormat, labelled: bool) -> Corpus:
     root = os.fsencode(Path(path)).decode(errors="replace") if str(path) else ""  # for messages and records
-    if encoding is not None:
-        codec(encoding)
+    if format.encoding is not None:
+        codec(format.encoding)
     notes: list[str] = []
-    _require_no_label_column(format, labelled)
     if _is_folder(path, root):
         _require_no_columns(format, root)
-        _require_labels(labelled, root)
-        documents = read_folder(Path(path), encoding, notes)
+        if not labelled:
+            fix = "leave --unlabelled out, or give a table"
+            raise DataError("the sub-folders of a folder are its labels", root, fix)
+        documents = read_folder(Path(path), format.encoding, notes)
     else:
         documents = read_table(Path(path), root, format, labelled)
     return build_corpus(_within_memory(documents, root), root, notes, labelled)
@@ -166,16 +176,6 @@ def _require_no_columns(format: DataFormat, root: str) -> None:
     if given:
         options = " ".join(map(option_name, given))
         raise DataError("a folder of files has no columns", f"{options} with {root}", f"leave {options} out")
-
-
-def _require_labels(labelled: bool, root: str) -> None:
-    if not labelled:
-        raise DataError("the sub-folders of a folder are its labels", root, "leave --unlabelled out, or give a table")
-
-
-def _require_no_label_column(format: DataFormat, labelled: bool) -> None:
-    if format.label_column is not None and not labelled:
-        raise DataError("an unlabelled table has no column of labels", "--label-column", "leave one of the two out")
 
 
 def _within_memory(documents: Iterable[Document], root: str) -> Iterator[Document]:

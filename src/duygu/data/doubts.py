@@ -19,7 +19,7 @@ def label_doubts(corpus: Corpus, near: IntArray) -> list[str]:
     doubts: list[str] = []
     conflicting = conflicting_documents(exact_groups(corpus.texts), corpus.labels)
     if len(conflicting):
-        ids = some([corpus.ids[number] for number in conflicting.tolist()])
+        ids = some([corpus.ids[int(number)] for number in conflicting])
         doubts.append(f"{len(conflicting)} documents have the text of another with a different label ({ids})")
     for label, name in enumerate(names):
         distinct = len(np.unique(near[corpus.labels == label]))

@@ -37,8 +37,10 @@ def near_pairs(texts: Sequence[str]) -> Pairs:
     """
     signatures = np.array([_signature(_runs(text)) for text in texts], np.uint32).reshape(len(texts), BANDS * ROWS)
     candidates = _candidates(signatures)
-    runs = {number: _runs(texts[number]) for number in np.unique(candidates).tolist()}
-    alike = [_jaccard(runs[i], runs[j]) >= ALIKE for i, j in candidates.tolist()]
+    numbers: list[int] = np.unique(candidates).tolist()
+    pairs: list[tuple[int, int]] = candidates.tolist()
+    runs = {number: _runs(texts[number]) for number in numbers}
+    alike = [_jaccard(runs[one], runs[other]) >= ALIKE for one, other in pairs]
     return candidates[np.array(alike, np.bool_)]
 
 

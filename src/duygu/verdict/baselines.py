@@ -78,7 +78,8 @@ def source_logits(
 
     A source that is new or not known is answered as the majority baseline answers.
     """
-    places = {source: place for place, source in enumerate(dict.fromkeys(s for s in train_sources if s is not None))}
+    named = dict.fromkeys(source for source in train_sources if source is not None)
+    places: dict[str | None, int] = {source: place for place, source in enumerate(named)}
     seen = np.zeros((len(places) + 1, count))
     np.add.at(seen, ([places.get(source, -1) for source in train_sources], known), 1)
     seen[-1] = np.bincount(known, minlength=count)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from duygu.data.corpus import Corpus, read_corpus
+from duygu.data.corpus import Corpus, read_corpus, read_unlabelled
 from duygu.data.duplicates import duplicate_groups, exact_groups
 from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split, read_split
@@ -47,7 +47,7 @@ def audit(
     if split is not None and not labelled:
         raise DataError("a split cannot be checked without labels", "--split --unlabelled", "leave one of the two out")
     progress.phase("reading")
-    corpus = read_corpus(data, **format.as_dict(), labelled=labelled)
+    corpus = read_corpus(data, **format.as_dict()) if labelled else read_unlabelled(data, format)
     progress.phase("looking for copies")
     near = duplicate_groups(corpus.texts)
     given = None if split is None else read_split(split, corpus.ids, corpus.labels, near, corpus_digest=corpus.digest)
@@ -100,7 +100,7 @@ def _of_labels(subject: Subject, split: Split | None, progress: Progress) -> Ite
     progress.phase("leaving sources out")
     yield from sources.left_out_sources(subject, documents, crossed[LINEAR], known[LINEAR])
     progress.phase("looking for a word list behind the labels")
-    yield words.word_list(subject, documents, folds)
+    yield words.word_list(subject, documents, folds, crossed[LINEAR])
     yield labels.doubtful_labels(subject, documents, crossed[LINEAR])
 
 

@@ -10,7 +10,7 @@ from duygu.verdict.baselines import Predict
 from duygu.verdict.metrics import FloatArray
 
 FOLDS = 5
-LIMIT = 10_000  # documents; of more a part is drawn, which shows the same and takes no hour
+LIMIT = 5_000  # documents; of more a part is drawn, which shows the same and takes no hour
 SEED = 0
 
 

@@ -63,18 +63,15 @@ def tokenizer_health(subject: Subject, tokens: Counts, unknown: int) -> Finding:
     total, words = int(tokens.sum()), int(_words(subject.corpus.texts).sum())
     fertility, share = total / words, unknown / max(total, 1)
     sentence = f"{fertility:.2f} tokens per word; {percent(share)} of the tokens are unknown."
-    if fertility > FERTILE or share > UNKNOWN_LOOK:
-        sentence += " The vocabulary hardly fits the language of these texts."
+    if fertility > FERTILE:
+        sentence += " Words fall to pieces: the vocabulary hardly fits the language of these texts."
+    if share > UNKNOWN_LOOK:
+        sentence += " What the vocabulary does not know is lost to the model."
     numbers = {
-        "tokens": total,
-        "words": words,
-        "tokens_per_word": fertility,
-        "unknown": unknown,
-        "unknown_share": share,
-    }
-    return Finding(
-        "tokenizer", level(fertility > FERTILE or share > UNKNOWN_LOOK, share > UNKNOWN_STOP), sentence, numbers
-    )
+        "tokens": total, "words": words, "tokens_per_word": fertility, "unknown": unknown, "unknown_share": share,
+    }  # fmt: skip
+    look = fertility > FERTILE or share > UNKNOWN_LOOK
+    return Finding("tokenizer", level(look, share > UNKNOWN_STOP), sentence, numbers)
 
 
 def count_tokens(tokenizer: TextTokenizer, texts: Sequence[str]) -> tuple[Counts, int, int]:
@@ -92,7 +89,7 @@ def encodings(subject: Subject) -> Finding:
     foreign = [name for name in counts if not name.startswith("UTF-8")]
     sentence = f"All texts were read as {listed}."
     if len(counts) > 1:
-        sentence = f"The texts are in {len(counts)} encodings: {listed}."
+        sentence = f"The texts are in {len(counts)} encodings: {listed}; plain ASCII counts as UTF-8."
     if foreign:
         sentence += " duygu reads them rightly; what expects UTF-8 will not."
     return Finding("encodings", level(len(counts) > 1 or bool(foreign)), sentence, {"documents": counts})
