@@ -1,10 +1,9 @@
-"""Near copies among very many texts: MinHash says which pairs to look at, and counting decides.
+"""Which of very many texts may be near copies: MinHash says so, and `duygu.data.duplicates` decides.
 
 A text is the set of its runs of five characters. Two sets have the same smallest value under a random hash function
 with the probability of their Jaccard index (Broder 1997), so texts that agree on every value of one band of a few
-functions are likely alike (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3). Only such pairs
-are compared, by the sets themselves. Written in numpy, a text at a time: nothing but the signatures, half a kilobyte a
-text, is ever held, and no package is needed for it.
+functions are likely alike (Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3). It is written in
+numpy, a text at a time: only the signatures are held, half a kilobyte a text, and no package is needed for it.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ Pairs = NDArray[np.int64]  # (pairs, 2)
 Hashes = NDArray[np.uint32]
 
 RUN = 5  # characters
-BANDS, ROWS = 25, 5  # hash functions: 99 pairs in 100 at a Jaccard index of .7 meet in a band, 1 in 4,000 at .1
-ALIKE = 0.7  # Jaccard index of near copies
-DOUBT = 0.15  # how far a signature may tell too little of it
+BANDS, ROWS = 32, 4  # of 128 hash functions: at a Jaccard index of .6, 99 pairs in 100 meet in a band; at .1, 1 in 300
+ALIKE = 0.5  # Jaccard index, as the signatures estimate it within .04; near copies have .6 and more
 NEIGHBOURS = 50  # texts of one band that each is compared with; more copies than that are linked through one another
 CHUNK = 2**16  # pairs at a time
 
@@ -30,18 +28,13 @@ _terms = _random.integers(2**64, size=BANDS * ROWS, dtype=np.uint64)
 _step, _mix = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)  # odd, of random-looking bits
 
 
-def near_pairs(texts: Sequence[str]) -> Pairs:
-    """Pairs (i < j) of texts whose runs of five characters have a Jaccard index of at least `ALIKE`; a few are missed.
+def likely_pairs(texts: Sequence[str]) -> Pairs:
+    """Pairs (i < j) of texts whose runs of five characters seem to have a Jaccard index of at least `ALIKE`.
 
     Of a group of more than `NEIGHBOURS` copies not every pair is given, but enough to connect them.
     """
     signatures = np.array([_signature(_runs(text)) for text in texts], np.uint32).reshape(len(texts), BANDS * ROWS)
-    candidates = _candidates(signatures)
-    numbers: list[int] = np.unique(candidates).tolist()
-    pairs: list[tuple[int, int]] = candidates.tolist()
-    runs = {number: _runs(texts[number]) for number in numbers}
-    alike = [_jaccard(runs[one], runs[other]) >= ALIKE for one, other in pairs]
-    return candidates[np.array(alike, np.bool_)]
+    return _candidates(signatures)
 
 
 def _runs(text: str) -> Hashes:
@@ -62,7 +55,7 @@ def _signature(runs: Hashes) -> Hashes:
 
 
 def _candidates(signatures: Hashes) -> Pairs:
-    """Pairs (i < j) that agree on a band and, over all functions, on about as many values as near copies do."""
+    """Pairs (i < j) that agree on a band, and on `ALIKE` of all values."""
     count = len(signatures)
     found = [np.empty(0, np.int64)]
     for band in range(BANDS):
@@ -80,15 +73,10 @@ def _candidates(signatures: Hashes) -> Pairs:
     codes = np.unique(np.concatenate(found))
     pairs = np.stack(np.divmod(codes, max(count, 1)), axis=1)
     parts = (pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK))
-    likely = [part[_agreement(signatures, part) >= ALIKE - DOUBT] for part in parts]
+    likely = [part[_agreement(signatures, part) >= ALIKE] for part in parts]
     return np.concatenate([np.empty((0, 2), np.int64), *likely])
 
 
 def _agreement(signatures: Hashes, pairs: Pairs) -> NDArray[np.float64]:
     """(pairs,) share of the hash functions on which a pair agrees: its Jaccard index, estimated."""
     return (signatures[pairs[:, 0]] == signatures[pairs[:, 1]]).mean(axis=1)
-
-
-def _jaccard(one: Hashes, other: Hashes) -> float:
-    both = np.intersect1d(one, other, assume_unique=True).size
-    return both / (one.size + other.size - both)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from duygu.verdict.metrics import FloatArray, IntArray, Scores, scores
 WORD = r"\w+|[^\w\s]+"  # a run of symbols counts as a word, so that no text is without any
 SEED = 0  # of the solver
 T = TypeVar("T")
+Counts = Any  # scipy.sparse matrix (texts, features)
 Predict = Callable[[IntArray, IntArray], FloatArray]  # documents to learn from, documents to answer: logits
 
 MAJORITY, PER_SOURCE, LINEAR = "majority", "majority per source", "linear"
@@ -59,8 +61,10 @@ def predictors(
     def per_source(train: IntArray, test: IntArray) -> FloatArray:
         return source_logits(_taken(sources, train), labels[train], _taken(sources, test), count)
 
+    counted = cache(lambda: _counts(texts))
+
     def linear(train: IntArray, test: IntArray) -> FloatArray:
-        return linear_logits(_taken(texts, train), labels[train], _taken(texts, test), count)
+        return _linear(counted(), train, labels[train], test, count)
 
     return {MAJORITY: majority, **({PER_SOURCE: per_source} if sources else {}), LINEAR: linear}
 
@@ -81,7 +85,8 @@ def source_logits(
     named = dict.fromkeys(source for source in train_sources if source is not None)
     places: dict[str | None, int] = {source: place for place, source in enumerate(named)}
     seen = np.zeros((len(places) + 1, count))
-    np.add.at(seen, ([places.get(source, -1) for source in train_sources], known), 1)
+    rows = np.array([places.get(source, -1) for source in train_sources], np.int64)
+    np.add.at(seen, (rows, known), 1)  # pyright: ignore[reportArgumentType]
     seen[-1] = np.bincount(known, minlength=count)
     return np.log(seen + 1.0).astype(np.float32)[[places.get(source, -1) for source in sources]]
 
@@ -91,22 +96,40 @@ def linear_logits(train_texts: Sequence[str], known: IntArray, texts: Sequence[s
 
     A label absent from ``known`` is never answered.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    places = np.arange(len(train_texts) + len(texts), dtype=np.int32)
+    train, test = places[: len(train_texts)], places[len(train_texts) :]
+    return _linear(_counts([*train_texts, *texts]), train, known, test, count)
+
+
+def _counts(texts: Sequence[str]) -> list[Counts]:
+    """How often each word or pair of words, and each run of characters, stands in each text; weighed later."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    words = CountVectorizer(token_pattern=WORD, ngram_range=(1, 2))
+    characters = CountVectorizer(analyzer="char_wb", ngram_range=(3, 5))
+    return [vectorizer.fit_transform(texts) for vectorizer in (words, characters)]
+
+
+def _linear(counts: Sequence[Counts], train: IntArray, known: IntArray, test: IntArray, count: int) -> FloatArray:
+    """Logits (test, count); of what ``test`` holds, only what stands in ``train`` is looked at."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline, make_union
 
     present = np.unique(known)
-    logits = np.full((len(texts), count), -30.0, dtype=np.float32)
-    if len(present) < 2:
+    logits = np.full((len(test), count), -30.0, dtype=np.float32)
+    if len(present) < 2 or not len(test):
         logits[:, present] = 0.0
         return logits
-    features = make_union(
-        TfidfVectorizer(token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True),
-    )
-    model = make_pipeline(features, LogisticRegression(C=10.0, max_iter=2000, random_state=SEED))
-    model.fit(list(train_texts), known)
-    logits[:, present] = np.log(np.maximum(model.predict_proba(list(texts)), 1e-13))
+    seen: list[Counts] = []
+    asked: list[Counts] = []
+    for block in counts:
+        used = np.flatnonzero(block[train].getnnz(axis=0))
+        weigh = TfidfTransformer(sublinear_tf=True)
+        seen.append(weigh.fit_transform(block[train][:, used]))
+        asked.append(weigh.transform(block[test][:, used]))
+    model = LogisticRegression(C=10.0, max_iter=2000, random_state=SEED).fit(hstack(seen, "csr"), known)
+    logits[:, present] = np.log(np.maximum(model.predict_proba(hstack(asked, "csr")), 1e-13))
     return logits
 
 

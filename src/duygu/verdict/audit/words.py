@@ -87,7 +87,7 @@ def count_words(texts: Sequence[str]) -> tuple[Counts, list[str]]:
     analyse: Any = _words  # the library's types know of names only
     vectorizer = CountVectorizer(analyzer=analyse, min_df=min(LEAST, len(texts)), max_features=KNOWN)
     try:
-        counts = vectorizer.fit_transform(texts).astype(np.float64)
+        counts: Counts = vectorizer.fit_transform(texts)
     except ValueError:  # no word stands in so many
         return csr_matrix((len(texts), 0)), []
     return counts, list(map(str, vectorizer.get_feature_names_out()))
@@ -113,7 +113,7 @@ def chosen_words(counts: Counts, labels: IntArray, count: int) -> WordList:
     """A list for ``labels`` (N,), as long as the largest of `SIZES`; shorter where no more words help."""
     truth = np.eye(count)[labels]
     start = np.log(truth.mean(axis=0) + 1e-9)
-    by_word, by_document = counts.tocsc(), counts.T.tocsr()
+    by_word, by_document = counts.tocsc(), counts.T.tocsr().astype(np.float64)
     lengths = np.sqrt(np.asarray(by_document.power(2).sum(axis=1)).ravel()) + 1e-9
     score = np.tile(start, (len(labels), 1))
     free = np.ones(counts.shape[1], np.bool_)
