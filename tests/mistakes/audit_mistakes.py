@@ -55,4 +55,4 @@ CASES = [
         "out",
     ),
 ]  # fmt: skip
-MISTAKES = [Mistake("auditing", *case) for case in CASES]
+MISTAKES = [Mistake("Audits", *case) for case in CASES]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from duygu.data.corpus import Corpus
-from duygu.data.split import IntArray, Split
+from duygu.data.split import IntArray
 
 Level = Literal["fine", "look", "stop"]
 LEVELS: tuple[Level, ...] = ("stop", "look", "fine")
@@ -75,7 +75,6 @@ class Subject:
     corpus: Corpus
     exact: IntArray  # (N,) groups of texts that are equal but for case, punctuation and spacing
     near: IntArray  # (N,) groups of near copies, exact ones included
-    split: Split | None = None
 
     def ids(self, documents: IntArray) -> list[str]:
         """Names of documents, at most `LISTED`."""
