@@ -162,7 +162,7 @@ def test_three_labels_have_three_lists() -> None:
     contents = [" ".join([label * 4, *random.choice(WORDS, 20)]) for label in labels]
     found = by_words(subject(contents, labels))
     assert [words[0] for words in found.numbers["words"].values()] == ["aaaa", "bbbb", "cccc"]
-    assert found.numbers["unseen"] == 1.0
+    assert found.numbers["unseen"] > 0.9
 
 
 def test_texts_without_words_have_an_empty_list() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
+from duygu.errors import printable
 from duygu.verdict.page.charts import BarChart, draw
 from duygu.verdict.page.markup import Element, document, tag
 from duygu.verdict.page.sections import grid
@@ -158,7 +159,8 @@ def _words(numbers: Json) -> Table:
         return Table("The word list", ("votes for", "words"), tuple(rows), note)
     length = min(WORDS, max(map(len, lists.values()), default=0))
     ranks = [(str(n + 1), *(words[n] if n < len(words) else "" for words in lists.values())) for n in range(length)]
-    return Table("The word list", ("", *lists), tuple(ranks), note)
+    heads = map(printable, lists)  # a table breaks its heads at line ends
+    return Table("The word list", ("", *heads), tuple(ranks), note)
 
 
 def _doubtful(numbers: Json) -> Table:
