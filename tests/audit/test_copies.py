@@ -121,8 +121,9 @@ def test_groups_of_several_come_largest_first() -> None:
 
 
 def test_a_share_never_looks_like_none_or_all() -> None:
-    assert [percent(share) for share in (0, 0.0004, 0.5, 0.9996, 1)] == [
+    assert [percent(share) for share in (0, 1e-6, 0.0004, 0.5, 0.9996, 1)] == [
         "0.0 %",
+        "under 0.01 %",
         "0.04 %",
         "50.0 %",
         "99.96 %",

@@ -92,6 +92,8 @@ def level(look: bool, stop: bool = False) -> Level:
 
 def percent(share: float) -> str:
     """A share with one decimal, or two where it would look like nothing or all."""
+    if 0 < share < 0.00005:
+        return "under 0.01 %"
     decimals = 1 if 0.001 <= share <= 0.999 or share in (0, 1) else 2
     return f"{share * 100:.{decimals}f} %"
 

@@ -26,7 +26,7 @@ def audit_section(audit: Json) -> Element:
         tag("p", f"{audit['documents']:,} documents; findings: {audit['verdict']}.", class_="note"),
         tag("ul", *(_item(finding) for finding in audit["findings"]), class_="findings"),
         tag("div", *charts, class_="beside") if charts else None,
-        *tables,
+        tag("div", *tables, class_="beside") if tables else None,
         _excerpts(audit),
     )
 
