@@ -22,10 +22,11 @@ from duygu.options import chosen_recipe, texts_to_predict
 from duygu.recipe import Recipe
 from tests.test_layers import HEAVY, imported_by
 
-VERBS = ("bench", "compare", "demo", "doctor", "evaluate", "parity", "predict", "report", "split", "train")
+VERBS = ("audit", "bench", "compare", "demo", "doctor", "evaluate", "parity", "predict", "report", "split", "train")
 SHARED = {"json", "help"}
 FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
+    "audit": f"split model unlabelled out overwrite strict {FORMAT}",
     "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
     "train": "engine model out recipe set print-recipe seed split split-seed resume overwrite threads fold track "
     + FORMAT,

@@ -23,6 +23,7 @@ FLOORS = {
     "duygu.errors": 0,
     "duygu.files": 1,
     "duygu.recipe": 1,
+    "duygu.data.minhash": 2,
     "duygu.data.duplicates": 2,
     "duygu.data.split": 2,
     "duygu.data.split_kinds": 2,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from duygu.recipe import Recipe
     from duygu.training.loop import Job, train
     from duygu.use.classifier import Classifier, Predictions
+    from duygu.verdict.audit import audit
+    from duygu.verdict.audit.findings import Audit, Finding
     from duygu.verdict.compare import compare, compare_runs
     from duygu.verdict.metrics import Scores, scores
     from duygu.verdict.parity import ParityResult, parity
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Audit",
     "Classifier",
     "Corpus",
     "DataError",
     "DuyguError",
+    "Finding",
     "FolderError",
     "GateError",
     "Job",
@@ -38,6 +42,7 @@ __all__ = [
     "Scores",
     "Split",
     "UserError",
+    "audit",
     "compare",
     "compare_runs",
     "duplicate_groups",
@@ -62,6 +67,8 @@ _ROOMS = {
     "duygu.recipe": ("Recipe",),
     "duygu.training.loop": ("Job", "train"),
     "duygu.use.classifier": ("Classifier", "Predictions"),
+    "duygu.verdict.audit": ("audit",),
+    "duygu.verdict.audit.findings": ("Audit", "Finding"),
     "duygu.verdict.compare": ("compare", "compare_runs"),
     "duygu.verdict.metrics": ("Scores", "scores"),
     "duygu.verdict.parity": ("ParityResult", "parity"),

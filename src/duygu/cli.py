@@ -15,6 +15,7 @@ import click
 
 from duygu import __version__
 from duygu.errors import DuyguError
+from duygu.verbs.audit import audit
 from duygu.verbs.bench import bench
 from duygu.verbs.compare import compare
 from duygu.verbs.demo import demo
@@ -46,7 +47,7 @@ def duygu() -> None:
     """
 
 
-for verb in (bench, compare, demo, doctor, evaluate, parity, predict, report, split, train):
+for verb in (audit, bench, compare, demo, doctor, evaluate, parity, predict, report, split, train):
     duygu.add_command(verb)
 
 

@@ -94,11 +94,3 @@ def test_texts_without_words_are_copies_only_when_equal() -> None:
 def test_no_text_and_one_text() -> None:
     assert duplicate_groups([]).tolist() == []
     assert duplicate_groups(["a"]).tolist() == [0]
-
-
-def test_above_the_limit_only_exact_copies_share_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = ["bir iki üç dört beş altı yedi", "bir iki üç dört beş altı yedi.", "bir iki üç dört beş altı yedi sekiz"]
-    assert len(set(duplicate_groups(texts).tolist())) == 1
-    monkeypatch.setattr(duplicates, "EXACT_LIMIT", 2)
-    groups = duplicate_groups(texts)
-    assert groups[0] == groups[1] != groups[2]

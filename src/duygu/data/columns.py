@@ -10,17 +10,19 @@ from duygu.errors import DataError
 
 SHOWN_COLUMNS = 20
 
-Wanted = Mapping[str, str]  # what a column holds (text, label, id, date, source) to its name; text and label always
+Wanted = Mapping[str, str]  # what a column holds (text, label, id, date, source) to its name; text always
 
 
-def wanted_columns(format: DataFormat) -> dict[str, str]:
+def wanted_columns(format: DataFormat, labelled: bool = True) -> dict[str, str]:
     """The columns to read. Raises `DataError` where one name is given for text and label."""
-    wanted = {"text": format.text_column or "text", "label": format.label_column or "label"}
+    wanted = {"text": format.text_column or "text"}
+    if labelled:
+        wanted["label"] = format.label_column or "label"
     for role in ("id", "date", "source"):
         name = getattr(format, f"{role}_column")
         if name is not None:
             wanted[role] = name
-    if wanted["text"] == wanted["label"]:
+    if wanted["text"] == wanted.get("label"):
         problem = f"text and label cannot be the same column {shown(wanted['text'])}"
         raise DataError(problem, "--text-column --label-column", "name two columns")
     return wanted

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from duygu.data.encoding import codec, looks_turkish
 from duygu.data.folders import read_folder
-from duygu.data.sources import TOTAL_LIMIT, DataFormat, Document, option_name, some
+from duygu.data.sources import BY_DEFAULT, TOTAL_LIMIT, DataFormat, Document, option_name, some
 from duygu.data.tables import GIVE, read_table
 from duygu.errors import DataError
 
@@ -32,6 +32,7 @@ IntArray = NDArray[np.int32]
 
 EMPTY_SHARE = 0.05  # of all documents; more empty ones than this are a fault of the corpus, not of a document
 DOUBTFUL_SHARE = 0.05  # of the documents read as Turkish; a few with odd signs mean nothing
+UNLABELLED = -1  # in place of a label
 MARKS_LIMIT = 100  # combining marks on one letter; composing takes the square of their number
 
 # Python's and the tokenizers library's regular expressions read these two classes alike.
@@ -48,10 +49,10 @@ _surrogate = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """N labelled texts in the order of their ids."""
+    """N labelled texts in the order of their ids; or unlabelled ones, to be audited only."""
 
     texts: tuple[str, ...]  # cleaned, never empty
-    labels: IntArray  # (N,) indices into names
+    labels: IntArray  # (N,) indices into names; `UNLABELLED` where there are none
     names: tuple[str, ...]  # label names, sorted
     ids: tuple[str, ...]  # of a folder: path below it with "/", such as "negative/a.txt"
     encodings: tuple[tuple[str, int], ...]  # encoding and number of documents, most frequent first
@@ -78,17 +79,30 @@ def read_corpus(
     The options are the fields of `DataFormat`. Raises `DataError` for what is missing, for labels that are none or only
     one, and for files and rows that cannot be read.
     """
-    format = DataFormat(text_column, label_column, id_column, date_column, source_column, encoding)
+    return _read(path, DataFormat(text_column, label_column, id_column, date_column, source_column, encoding), True)
+
+
+def read_unlabelled(path: str | Path, format: DataFormat = BY_DEFAULT) -> Corpus:
+    """Read a table without labels, to be audited. Raises `DataError`, also for a folder: its sub-folders are labels."""
+    if format.label_column is not None:
+        raise DataError("an unlabelled table has no column of labels", "--label-column", "leave one of the two out")
+    return _read(path, format, labelled=False)
+
+
+def _read(path: str | Path, format: DataFormat, labelled: bool) -> Corpus:
     root = os.fsencode(Path(path)).decode(errors="replace") if str(path) else ""  # for messages and records
-    if encoding is not None:
-        codec(encoding)
+    if format.encoding is not None:
+        codec(format.encoding)
     notes: list[str] = []
     if _is_folder(path, root):
         _require_no_columns(format, root)
-        documents = read_folder(Path(path), encoding, notes)
+        if not labelled:
+            fix = "leave --unlabelled out, or give a table"
+            raise DataError("the sub-folders of a folder are its labels", root, fix)
+        documents = read_folder(Path(path), format.encoding, notes)
     else:
-        documents = read_table(Path(path), root, format)
-    return build_corpus(_within_memory(documents, root), root, notes)
+        documents = read_table(Path(path), root, format, labelled)
+    return build_corpus(_within_memory(documents, root), root, notes, labelled)
 
 
 def clean(text: str) -> str:
@@ -113,7 +127,9 @@ def replace_surrogates(text: str) -> str:
     return _surrogate.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def build_corpus(documents: Iterable[Document], root: str, warnings: Sequence[str] = ()) -> Corpus:
+def build_corpus(
+    documents: Iterable[Document], root: str, warnings: Sequence[str] = (), labelled: bool = True
+) -> Corpus:
     """Clean, check, order and digest what a source gave; ``root`` names the source in errors.
 
     ``warnings`` is read after ``documents`` ended, so that their source can add to it.
@@ -124,13 +140,13 @@ def build_corpus(documents: Iterable[Document], root: str, warnings: Sequence[st
     empty = [document for document in cleaned if not document.text]
     notes = [*warnings, *_check_empty(empty, len(cleaned), root)]
     kept = [document for document in cleaned if document.text]
-    names = _label_names(Counter(document.label for document in kept), root)
+    names = _label_names(Counter(document.label for document in kept), root) if labelled else ()
     _check_repeated(kept, root)
     numbers = {name: number for number, name in enumerate(names)}
     encodings, doubts = _count_encodings(found)
     return Corpus(
         texts=tuple(document.text for document in kept),
-        labels=np.array([numbers[document.label] for document in kept], np.int32),
+        labels=np.array([numbers.get(document.label, UNLABELLED) for document in kept], np.int32),
         names=names,
         ids=tuple(document.id for document in kept),
         encodings=encodings,

@@ -19,14 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from duygu.data.minhash import likely_pairs
+
 IntArray = NDArray[np.int32]
-Pairs = NDArray[np.int64]  # (pairs, 2)
+Numbers = NDArray[np.int64]
+Pairs = Numbers  # (pairs, 2)
 Rows = Any  # scipy.sparse.csr_array (texts, features)
 
 COSINE = 0.85  # of character 3-5-grams, weighted by TF-IDF
 JACCARD = 0.6  # of five-word shingles
 SHINGLE = 5
-EXACT_LIMIT = 20_000  # documents; beyond, only exact copies are looked for
+EXACT_LIMIT = 20_000  # documents; beyond, MinHash looks for near copies
+BLOCK = 20_000  # of them at a time
 CHUNK = 512  # rows of the product of all pairs at a time
 MARGIN = 0.05  # how far below the threshold what is set aside must stay
 
@@ -36,19 +40,25 @@ _word = re.compile(r"\w+")
 def duplicate_groups(texts: Sequence[str]) -> IntArray:
     """(N,) group numbers from 0; copies, exact after normalising or near, share one.
 
-    With more than `EXACT_LIMIT` texts only exact copies do.
+    With more than `EXACT_LIMIT` texts only those are compared that `duygu.data.minhash` calls alike.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    if not len(texts):
+        return np.empty(0, np.int32)
+    forms, exact = _normal_forms(texts)
+    near = _near_pairs(forms) if len(texts) <= EXACT_LIMIT else _near_pairs_of_many(forms)
+    return _connected(near, len(forms))[exact]
 
+
+def exact_groups(texts: Sequence[str]) -> IntArray:
+    """(N,) group numbers from 0; texts that are equal after normalising share one."""
+    return _normal_forms(texts)[1]
+
+
+def _normal_forms(texts: Sequence[str]) -> tuple[list[str], IntArray]:
+    """The different normal forms, and (N,) the number of each text's."""
     numbers: dict[str, int] = {}
-    exact = np.array([numbers.setdefault(normal_form(text), len(numbers)) for text in texts], np.int32)
-    if len(texts) > EXACT_LIMIT or not len(texts):
-        return exact
-    near = _near_pairs(list(numbers))
-    graph = coo_array((np.ones(len(near)), (near[:, 0], near[:, 1])), shape=(len(numbers), len(numbers)))
-    groups: IntArray = connected_components(graph, directed=False)[1]
-    return groups[exact].astype(np.int32)
+    places = np.array([numbers.setdefault(normal_form(text), len(numbers)) for text in texts], np.int32)
+    return list(numbers), places
 
 
 def copies(groups: IntArray, ids: Sequence[str]) -> list[list[str]]:
@@ -66,6 +76,39 @@ def normal_form(text: str) -> str:
     """
     folded = text.casefold().replace("\N{COMBINING DOT ABOVE}", "").replace("ı", "i")
     return " ".join(_word.findall(folded)) or text
+
+
+def _near_pairs_of_many(texts: Sequence[str]) -> Pairs:
+    """The same of very many: within groups that MinHash calls alike, as many groups at a time as can be compared."""
+    groups = _connected(likely_pairs(texts), len(texts))
+    alike = np.flatnonzero(np.bincount(groups)[groups] > 1)
+    alike = alike[np.argsort(groups[alike], kind="stable")]
+    found = [np.empty((0, 2), np.int64)]
+    for block in _blocks(alike, groups):
+        pairs = block[_near_pairs([texts[number] for number in block.tolist()])]
+        found.append(np.sort(pairs, axis=1))
+    return np.concatenate(found)
+
+
+def _blocks(documents: Numbers, groups: IntArray) -> Iterator[Numbers]:
+    """``documents``, a group after the other, in blocks of whole groups; a group beyond the limit is cut."""
+    keys, start = groups[documents], 0
+    while start < len(documents):
+        end = start + BLOCK
+        if end < len(documents) and keys[start] != keys[end]:
+            end = int(np.searchsorted(keys, keys[end]))
+        yield documents[start:end]
+        start = end
+
+
+def _connected(pairs: Pairs, count: int) -> IntArray:
+    """(count,) groups that the pairs connect."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    groups: IntArray = connected_components(graph, directed=False)[1]
+    return groups.astype(np.int32)
 
 
 def _near_pairs(texts: Sequence[str]) -> Pairs:

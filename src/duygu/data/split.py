@@ -240,4 +240,4 @@ def _moved(ids: Sequence[str]) -> str:
 def _inexact(ids: Sequence[str]) -> list[str]:
     if len(ids) <= EXACT_LIMIT:
         return []
-    return [f"with more than {EXACT_LIMIT:,} documents only exact copies are kept together, near copies are not"]
+    return [f"near copies among more than {EXACT_LIMIT:,} documents are found by MinHash, which may miss some"]

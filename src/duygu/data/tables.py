@@ -56,13 +56,13 @@ class RowFault(ValueError):
         self.fix = fix
 
 
-def read_table(path: Path, name: str, format: DataFormat) -> Iterator[Document]:
-    """A document per row of the table that messages call ``name``.
+def read_table(path: Path, name: str, format: DataFormat, labelled: bool = True) -> Iterator[Document]:
+    """A document per row of the table that messages call ``name``; its label is "" where none is to be read.
 
     Raises `DataError` where it cannot be read: for rows that are at fault, all at once, with the line of the first.
     """
     kind = _kind(path, name)
-    wanted = wanted_columns(format)
+    wanted = wanted_columns(format, labelled)
     faults = Faults(name)
     number = 0
     try:
@@ -126,7 +126,7 @@ class _Maker:
         row = dict(zip(self._roles, values, strict=True))
         return Document(
             id=_id(row["id"]) if "id" in row else f"row-{number:08}",
-            label=self._label(row["label"]),
+            label=self._label(row["label"]) if "label" in row else "",
             text=_text(row["text"]),
             encoding=self._encoding,
             line=line,

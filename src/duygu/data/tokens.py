@@ -130,6 +130,11 @@ class TextTokenizer:
         """The text of some ids, special tokens left out."""
         return self._plain.decode(list(ids))
 
+    @property
+    def unknown_id(self) -> int | None:
+        """Id of the token for what the vocabulary has not; None where it has everything, as bytes."""
+        return self._plain.token_to_id(self.roles.get("unk_token", "[UNK]"))
+
     def encode(self, texts: Sequence[str], length: int, head_share: float) -> Encoded:
         """Encode N texts to at most ``length`` tokens each, special tokens included.
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from duygu.data.corpus import Corpus, read_corpus
+from duygu.data.doubts import label_doubts
 from duygu.data.duplicates import duplicate_groups
 from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split, make_split, read_split
@@ -101,7 +102,7 @@ def read_data(job: Job) -> tuple[Corpus, Split]:
     """The documents and which of them are for what."""
     corpus = read_corpus(job.data, **job.format.as_dict())
     groups = duplicate_groups(corpus.texts)
-    corpus = replace(corpus, groups=groups)
+    corpus = replace(corpus, groups=groups, warnings=(*corpus.warnings, *label_doubts(corpus, groups)))
     if job.split is not None:
         return corpus, read_split(job.split, corpus.ids, corpus.labels, groups, job.split_seed, corpus.digest)
     return corpus, make_split(corpus.labels, groups, corpus.ids, job.split_seed, where=corpus.root)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from duygu.data.corpus import read_corpus
+from duygu.data.doubts import label_doubts
 from duygu.data.duplicates import duplicate_groups
 from duygu.files import locked, make_folder, sweep, write_json, write_text
 from duygu.training.machine import cores
@@ -70,9 +71,10 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
         jobs = runs_at_once(request, say)
         request = keep(_with_threads(request, jobs), corpus)
         keep_recipe(request)
-        folds = common_folds(request, corpus, duplicate_groups(corpus.texts))
-        warnings = [*corpus.warnings, *(warning for fold in folds for warning in fold.split.warnings)]
-        for warning in dict.fromkeys(warnings):
+        groups = duplicate_groups(corpus.texts)
+        folds = common_folds(request, corpus, groups)
+        of_folds = [warning for fold in folds for warning in fold.split.warnings]
+        for warning in dict.fromkeys([*corpus.warnings, *label_doubts(corpus, groups), *of_folds]):
             say(warning)
         recipe = request.recipe.changed({"precision": resolve_precision(request, say)})
         write_text(out / "recipe.toml", recipe.to_toml())
