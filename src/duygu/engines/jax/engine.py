@@ -86,7 +86,7 @@ class JaxEngine:
         jax.config.update("jax_default_matmul_precision", "highest")
         spec = with_dropout(spec, recipe)
         names = tuple(name for name in tensors if not name.startswith("adam."))
-        stacks = Stacks(names, spec.layers)
+        stacks = Stacks(names, spec.parts.layers, range(spec.layers - 1))
         rules = stacks.rules(parameter_rules(names, recipe))
         compute = Compute(spec, recipe, DTYPES[placement.precision], stacks, rules)
         masters = stacks.stack(tensors, "")
@@ -153,13 +153,13 @@ class Compute:
     rules: Mapping[str, StackedRule]  # by stacked name
 
     def logits(self, masters: Tree, batch: Arrays) -> Array:
-        return self._classify(masters, bert.words(masters, batch.layout), batch, None)
+        return self._classify(masters, bert.words(masters, batch.layout, self.spec), batch, None)
 
     def gradient(self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> tuple[Array, Tree]:
         """Loss and fp32 gradient of one microbatch."""
 
         def loss(masters: Tree) -> Array:
-            return _loss(self._classify(masters, bert.words(masters, batch.layout), batch, key), batch)
+            return _loss(self._classify(masters, bert.words(masters, batch.layout, self.spec), batch, key), batch)
 
         return jax.value_and_grad(loss)(masters)
 
@@ -182,10 +182,10 @@ class Compute:
         def chosen(words_TC: Array) -> Array:
             return self._classify(masters, words_TC, batch, None)[:, label].sum()
 
-        return jax.grad(chosen)(bert.words(masters, batch.layout))
+        return jax.grad(chosen)(bert.words(masters, batch.layout, self.spec))
 
     def _classify(self, w: Tree, words_TC: Array, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
-        stacked, last = self.stacks.parts(w)
+        stacked, last = self.stacks.layer(w), self.stacks.layer(w, self.spec.layers - 1)
         keys = None
         if key is not None:
             keys = site_keys(*key, self.spec.layers, batch.token_numbers_T, batch.layout.positions_T)

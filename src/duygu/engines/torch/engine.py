@@ -19,12 +19,13 @@ from torch.nn import functional as F
 from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
 from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.dropout import site_keys
+from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
 from duygu.training.parameters import parameter_rules
 from duygu.training.plan import Batch, Shape
 
-FAMILIES = {"bert": BertClassifier}
+FAMILIES = dict.fromkeys(PARTS, BertClassifier)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 TIMINGS = 60  # of each product that tells; a third of a second
