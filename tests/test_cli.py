@@ -22,7 +22,7 @@ from duygu.options import chosen_recipe, texts_to_predict
 from duygu.recipe import Recipe
 from tests.test_layers import HEAVY, imported_by
 
-VERBS = ("bench", "compare", "demo", "doctor", "evaluate", "parity", "predict", "report", "split", "train")
+VERBS = ("bench", "compare", "demo", "doctor", "evaluate", "models", "parity", "predict", "report", "split", "train")
 SHARED = {"json", "help"}
 FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
@@ -35,6 +35,7 @@ OPTIONS = {
     "split": f"out kind folds shares left-out seed overwrite {FORMAT}",
     "demo": "out",
     "doctor": "model recipe set engine",
+    "models": "",
     "report": "",
 }
 Runs = dict[str, tuple[Path, dict[str, Any]]]
