@@ -32,6 +32,10 @@ def _roberta(kind: str, vocabulary: int, **more: Any) -> Mapping[str, Any]:
     return {"model_type": kind, "vocab_size": vocabulary, **own, **more}
 
 
+def _modern(vocabulary: int, **more: Any) -> Mapping[str, Any]:
+    return {"model_type": "modernbert", "vocab_size": vocabulary, "pad_token_id": 0, **more}
+
+
 _ELECTRA = {"embedding_size": 768, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
@@ -84,6 +88,24 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         _roberta("roberta", 52_009, **_LARGE),
         "Turkish RoBERTa; its authors found no steady gain from its size (arXiv:2510.21364); wants a GPU",
         recipe="large",
+    ),
+    "tabibert": Checkpoint(
+        "boun-tabilab/TabiBERT",
+        _modern(50_176),
+        "Turkish ModernBERT for long texts; 1.6 points over berturk on its authors' TabiBench (arXiv:2512.23065)",
+        recipe="modernbert",
+    ),
+    "modernbert-tr": Checkpoint(
+        "ytu-ce-cosmos/modernbert-tr-base-1k",
+        _modern(50_176, max_position_embeddings=1024),
+        "Turkish ModernBERT; by its authors' account the better of the two at classifying texts",
+        recipe="modernbert",
+    ),
+    "mmbert": Checkpoint(
+        "jhu-clsp/mmBERT-base",
+        _modern(256_000, local_rope_theta=160_000.0),
+        "ModernBERT for 1,800 languages and long texts; two thirds of its weights are its vocabulary",
+        recipe="modernbert",
     ),
 }
 

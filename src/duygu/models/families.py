@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from duygu.models.keys import Key, Switches, activation, integer, number, rate
+from duygu.models import modernbert
+from duygu.models.keys import Key, Switch, Switches, activation, epsilon, integer, number, rate
 from duygu.models.parts import PARTS
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ class Family:
     head: tuple[str, ...]  # tensors that a new classifier starts afresh
     ignored: tuple[str, ...]  # patterns of tensors that a classifier does not need
     optional: tuple[str, ...] = ()  # tensors that start afresh where a checkpoint has none of them
-    fixed: Mapping[str, int | float] = field(default_factory=dict)  # by field of ModelSpec, in no config
-    switches: Switches = field(default_factory=dict)  # besides those of every family
+    fixed: Mapping[str, int | float] = field(
+        default_factory=dict[str, int | float]
+    )  # by field of ModelSpec, in no config
+    switches: Switches = field(default_factory=dict[str, Switch])  # besides those of every family
+    rewrite: Callable[[Mapping[str, object], str], Mapping[str, object]] = lambda config, where: config  # to `keys`
 
 
 def _encoder_shapes(spec: ModelSpec) -> Shapes:
@@ -75,29 +79,25 @@ def _sizes(layers: int = 12, hidden: int = 768, heads: int = 12, intermediate: i
     }
 
 
-def _text(vocabulary: int = 30522, pad_id: int = 0) -> dict[str, Key]:
+def _text(vocabulary: int = 30522, pad_id: int = 0, positions: int = 512) -> dict[str, Key]:
     return {
         "vocabulary": integer("vocab_size", vocabulary, 2**24),
-        "positions": integer("max_position_embeddings", 512, 2**20),
+        "positions": integer("max_position_embeddings", positions, 2**20),
         "initializer_range": number("initializer_range", 0.02, "a number from 0 to 1", lambda value: 0 <= value <= 1),
         "pad_id": integer("pad_token_id", pad_id, 2**24, low=0),
     }
 
 
-def _epsilon(name: str, default: float) -> Key:
-    return number(name, default, "a small number above 0", lambda value: 0 < value < 1)
-
-
-_BERT: Mapping[str, Key] = {
+_BERT: dict[str, Key] = {
     "segments": integer("type_vocab_size", 2, 2**10),
     "activation": activation("hidden_act"),
-    "norm_eps": _epsilon("layer_norm_eps", 1e-12),
+    "norm_eps": epsilon("layer_norm_eps", 1e-12),
     "dropout": rate("hidden_dropout_prob", 0.1),
     "attention_dropout": rate("attention_probs_dropout_prob", 0.1),
     "classifier_dropout": rate("classifier_dropout", None),
 }
 
-_DISTILBERT: Mapping[str, Key] = {
+_DISTILBERT: dict[str, Key] = {
     "layers": integer("n_layers", 6, 2**10),
     "hidden": integer("dim", 768, 2**16),
     "heads": integer("n_heads", 12, 2**12),
@@ -150,4 +150,16 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "roberta": _roberta("roberta", "RobertaForSequenceClassification", 50265),
     "xlm-roberta": _roberta("xlm-roberta", "XLMRobertaForSequenceClassification", 30522),
+    "modernbert": Family(
+        architecture="ModernBertForSequenceClassification",
+        prefix="model.",
+        keys=_text(50368, 50283, 8192) | _sizes(22, intermediate=1152) | modernbert.KEYS,
+        shapes=modernbert.shapes,
+        head=_pairs("classifier"),
+        ignored=("decoder.*",),
+        optional=("head.dense.weight", "head.norm.weight"),
+        fixed={"segments": 0},
+        switches=modernbert.SWITCHES,
+        rewrite=modernbert.rewrite,
+    ),
 }

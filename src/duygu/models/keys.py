@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
-Switches = Mapping[str, tuple[tuple[object, ...], str]]  # by key: what it may be, and why it may be nothing else
+Pooling = Literal["first", "mean"]
+Switch = tuple[tuple[object, ...], str]  # what it may be, and why it may be nothing else
+Switches = Mapping[str, Switch]  # by key
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ def number(name: str, default: float | None, wanted: str, holds: Callable[[float
         return float(value)
 
     return Key(name, default, wanted, parse)
+
+
+def epsilon(name: str, default: float) -> Key:
+    """What keeps a norm from dividing by 0."""
+    return number(name, default, "a small number above 0", lambda value: 0 < value < 1)
 
 
 def rate(name: str, default: float | None) -> Key:
@@ -120,5 +127,7 @@ _HARMLESS_KEYS = """
     remove_invalid_values tf_legacy_loss
     summary_type summary_use_proj summary_activation summary_last_dropout summary_first_dropout
     summary_proj_to_labels qa_dropout sinusoidal_pos_embds tie_weights_
+    layer_types layer_norm_eps decoder_bias deterministic_flash_attn initializer_cutoff_factor reference_compile
+    repad_logits_with_grad sparse_prediction sparse_pred_ignore_index
 """
 HARMLESS = frozenset(_HARMLESS_KEYS.split())

@@ -164,6 +164,15 @@ RECIPES: Mapping[str, RecipePreset] = {
             "lr": "At the rate that suits BERT, such models were seen to answer every text with one label.",
         },
     ),
+    "modernbert": RecipePreset(
+        name="modernbert",
+        about="for ModernBERT and its kind, whose checkpoints drop nothing unless they are told to.",
+        recipe=Recipe(lr=3e-5, weight_decay=1e-5),
+        reasons={
+            "lr": "The highest of the rates that the authors of TabiBERT tried on their tests of Turkish.",
+            "weight_decay": "Theirs too.",
+        },
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from duygu.errors import ModelError
 from duygu.models.families import FAMILIES, Family, Shapes
-from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, short
+from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, Pooling, short
 from duygu.models.parts import PARTS, Parts
 
 
@@ -38,6 +38,14 @@ class ModelSpec:
     pad_id: int
     labels: tuple[str, ...]
     embedding: int = 0  # width of the word vectors, in families that can have them narrower than the rest
+    # ModernBERT's
+    embedding_dropout: float = 0.0
+    head_activation: Activation = "gelu"
+    pooling: Pooling = "first"  # what of a document's tokens the head reads: the first, or the mean of all
+    global_every: int = 1  # of so many layers the first sees all of a document, the others are local
+    window: int = 0  # tokens to either side that a local layer sees
+    theta: float = 0.0  # of the rotary positions in global layers
+    local_theta: float = 0.0
 
     @property
     def head_dim(self) -> int:
@@ -48,6 +56,10 @@ class ModelSpec:
     def width(self) -> int:
         """Of the word vectors."""
         return self.embedding or self.hidden
+
+    def is_local(self, number: int) -> bool:
+        """Whether a layer sees only near tokens."""
+        return number % self.global_every != 0
 
     @property
     def parts(self) -> Parts:
@@ -66,8 +78,9 @@ def read_spec(config: Mapping[str, object], labels: Sequence[str], where: str) -
     Raises `ModelError` for a family, a value or a request that is not understood.
     """
     family = family_of(config, where)
+    config = family.rewrite(config, where)
     _refuse_switches(config, family, where)
-    values: dict[str, Any] = {field: _read(key, config, where) for field, key in family.keys.items()}
+    values: dict[str, Any] = {field: _read(key, config, where) for field, key in family.keys.items()} | {**family.fixed}
     if values["classifier_dropout"] is None:
         values["classifier_dropout"] = values["dropout"]
     if values["hidden"] % values["heads"]:
@@ -78,10 +91,13 @@ def read_spec(config: Mapping[str, object], labels: Sequence[str], where: str) -
         problem = f"{family.keys['pad_id'].name} = {values['pad_id']} lies outside the vocabulary"
         raise ModelError(problem, where, f"it must be below {family.keys['vocabulary'].name} = {values['vocabulary']}")
     names = _checked_labels(labels, where)
-    spec = ModelSpec(family=str(config["model_type"]), labels=names, **values, **family.fixed)
+    spec = ModelSpec(family=str(config["model_type"]), labels=names, **values)
     if spec.positions <= spec.first_position:
         name = family.keys["positions"].name
         problem = f"{name} = {spec.positions} leaves no position for a token: the first is {spec.first_position}"
+        raise ModelError(problem, where, "take config.json and the weights from the same model")
+    if spec.theta and spec.head_dim % 2:
+        problem = f"heads of width {spec.head_dim}: rotary positions turn features two by two"
         raise ModelError(problem, where, "take config.json and the weights from the same model")
     return replace(spec, positions=spec.positions - spec.first_position)
 
@@ -121,7 +137,7 @@ def in_low_precision(name: str) -> bool:
 
     Embeddings and norms stay in fp32, where gradients add up over thousands of tokens, and so does the small head.
     """
-    return ".layer." in name and "norm" not in name.lower()
+    return (".layer." in name or ".layers." in name) and "norm" not in name.lower()
 
 
 def tensor_shapes(spec: ModelSpec) -> Shapes:

@@ -165,7 +165,7 @@ def last_layer(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, s
 
 
 def encode(
-    stacked: Weights, last: Weights, h_TC: Array, layout: Layout, keys_LST: Array | None, spec: ModelSpec
+    layers: Callable[[int | None], Weights], h_TC: Array, layout: Layout, keys_LST: Array | None, spec: ModelSpec
 ) -> Array:
     """All layers, one after the other: (D, C)."""
 
@@ -174,9 +174,10 @@ def encode(
         w, keys_ST = one
         return layer(w, h_TC, layout, keys_ST, spec), None
 
-    if stacked:
-        h_TC = jax.lax.scan(body, h_TC, (stacked, None if keys_LST is None else keys_LST[1:-1]))[0]
-    return last_layer(last, h_TC, layout, None if keys_LST is None else keys_LST[-1], spec)
+    last = spec.layers - 1
+    if last > 0:
+        h_TC = jax.lax.scan(body, h_TC, (layers(None), None if keys_LST is None else keys_LST[1:-1]))[0]
+    return last_layer(layers(last), h_TC, layout, None if keys_LST is None else keys_LST[-1], spec)
 
 
 def pool(w: Weights, h_DC: Array, keys_SD: Array | None, spec: ModelSpec) -> Array:
@@ -188,6 +189,11 @@ def pool(w: Weights, h_DC: Array, keys_SD: Array | None, spec: ModelSpec) -> Arr
     return dropout(h_DC, site(keys_SD, POOLED), rate)
 
 
+def stacked(spec: ModelSpec) -> tuple[str, range]:
+    """Prefix of a layer's tensors, and the numbers of the layers that are scanned."""
+    return spec.parts.layers, range(spec.layers - 1)
+
+
 def words(w: Weights, layout: Layout, spec: ModelSpec) -> Array:
     """(T, C) word vectors of the tokens."""
     return w[f"{spec.parts.words}.weight"][layout.ids_T]
@@ -195,18 +201,20 @@ def words(w: Weights, layout: Layout, spec: ModelSpec) -> Array:
 
 def classify(
     w: Weights,
-    stacked: Weights,
-    last: Weights,
+    layers: Callable[[int | None], Weights],
     words_TC: Array,
     layout: Layout,
     keys_LST: Array | None,
     spec: ModelSpec,
     low: DTypeLike,
 ) -> Array:
-    """Word vectors (T, C) to logits (D, Y). The layers compute in the type ``low``, all else in fp32."""
+    """Word vectors (T, C) to logits (D, Y). The layers compute in the type ``low``, all else in fp32.
+
+    ``layers`` gives the tensors of a layer that stands alone, by its number, or the stacked ones.
+    """
     outside = None if keys_LST is None else keys_LST[0]
     h_TC = embed(w, words_TC, layout, outside, spec).astype(low)
-    h_DC = encode(stacked, last, h_TC, layout, keys_LST, spec).astype(jnp.float32)
+    h_DC = encode(layers, h_TC, layout, keys_LST, spec).astype(jnp.float32)
     keys_SD = None if outside is None else layout.first(outside.T).T
     return linear(pool(w, h_DC, keys_SD, spec), w, spec.parts.classifier)
 
@@ -221,7 +229,8 @@ def layer_norm(x_TC: Array, w: Weights, name: str, spec: ModelSpec) -> Array:
     x = x_TC.astype(jnp.float32)
     centred = x - x.mean(axis=-1, keepdims=True)
     scale = jax.lax.rsqrt((centred * centred).mean(axis=-1, keepdims=True) + spec.norm_eps)
-    return (centred * scale * w[f"{name}.weight"] + w[f"{name}.bias"]).astype(x_TC.dtype)
+    normed = centred * scale * w[f"{name}.weight"]
+    return (normed + w[f"{name}.bias"] if f"{name}.bias" in w else normed).astype(x_TC.dtype)
 
 
 def site(keys_ST: Array | None, place: int) -> Array | None:

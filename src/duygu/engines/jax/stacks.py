@@ -59,7 +59,7 @@ class Stacks:
             found[stacked] = StackedRule(scale, ones[0].decay, np.array([one.trainable for one in ones], np.float32))
         return found
 
-    def layer(self, tree: Tree, number: int | None = None) -> Tree:
+    def layer(self, tree: Tree, number: int | None) -> Tree:
         """Tensors by their names within a layer: those of a layer that stands alone, or the stacked ones."""
         prefix = f"{self.prefix}.{'*' if number is None else number}."
         return {name.removeprefix(prefix): x for name, x in tree.items() if name.startswith(prefix)}
