@@ -22,7 +22,9 @@ from duygu.options import chosen_recipe, texts_to_predict
 from duygu.recipe import Recipe
 from tests.test_layers import HEAVY, imported_by
 
-VERBS = ("audit", "bench", "compare", "demo", "doctor", "evaluate", "parity", "predict", "report", "split", "train")
+VERBS = (
+    "audit", "bench", "compare", "demo", "doctor", "evaluate", "models", "parity", "predict", "report", "split", "train"
+)  # fmt: skip
 SHARED = {"json", "help"}
 FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
@@ -38,6 +40,7 @@ OPTIONS = {
     "split": f"out kind folds shares left-out seed overwrite {FORMAT}",
     "demo": "out",
     "doctor": "model recipe set engine",
+    "models": "",
     "report": "",
 }
 Runs = dict[str, tuple[Path, dict[str, Any]]]

@@ -21,6 +21,7 @@ from duygu.verbs.compare import compare
 from duygu.verbs.demo import demo
 from duygu.verbs.doctor import doctor
 from duygu.verbs.evaluate import evaluate
+from duygu.verbs.models import models
 from duygu.verbs.output import say
 from duygu.verbs.parity import parity
 from duygu.verbs.predict import predict
@@ -38,7 +39,7 @@ def duygu() -> None:
     """Fine-tune a language model into a text classifier, in PyTorch and in JAX, and see what differs.
 
     DATA is a folder with one sub-folder of .txt files per label, or a CSV, TSV, JSON lines or Parquet table. A model is
-    a Hugging Face folder, or the preset tiny.
+    a Hugging Face folder, a name on the hub, or a preset: duygu models lists them.
 
     \b
     Example:
@@ -47,7 +48,7 @@ def duygu() -> None:
     """
 
 
-for verb in (audit, bench, compare, demo, doctor, evaluate, parity, predict, report, split, train):
+for verb in (audit, bench, compare, demo, doctor, evaluate, models, parity, predict, report, split, train):
     duygu.add_command(verb)
 
 

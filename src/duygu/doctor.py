@@ -24,6 +24,7 @@ from typing import Any
 from duygu import __version__
 from duygu.errors import ModelError, RecipeError
 from duygu.files import read_json
+from duygu.models.checkpoints import CHECKPOINTS
 from duygu.models.presets import PRESETS
 from duygu.models.spec import ModelSpec, read_spec
 from duygu.recipe import Recipe
@@ -203,6 +204,8 @@ def shape_of(model: str, recipe: Recipe) -> ModelSpec:
     """
     if model in PRESETS:
         spec = PRESETS[model].spec(PRESETS[model].vocabulary, 0, LABELS)
+    elif model in CHECKPOINTS:
+        spec = read_spec(CHECKPOINTS[model].config, LABELS, model)
     else:
         config = _config(model)
         spec = read_spec(read_json(config, error=ModelError), LABELS, str(config))
@@ -218,7 +221,7 @@ def _config(model: str) -> Path:
     places = [Path(model) / "config.json", Path(model) / "model" / "config.json", *snapshots.glob("*/config.json")]
     found = [path for path in places if path.is_file()]
     if not found:
-        fix = f"give a folder with config.json, a hub model that was fetched before, or a preset: {', '.join(PRESETS)}"
+        fix = "give a folder with config.json, a hub model that was fetched before, or a preset"
         raise ModelError("there is no config.json", f"--model {model}", fix)
     return found[0] if found[0] in places[:2] else max(found, key=lambda path: path.stat().st_mtime)
 

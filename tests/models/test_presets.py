@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from duygu import cli
 from duygu.errors import RecipeError
+from duygu.models.checkpoints import CHECKPOINTS
 from duygu.models.folder import open_model
 from duygu.models.presets import PRESETS, RECIPES, recipe_for, recipe_preset
-from duygu.models.spec import parameters
+from duygu.models.source import hub_name, pinned
+from duygu.models.spec import ModelSpec, parameters, read_spec
 from duygu.recipe import Recipe
+
+PUBLISHED = {  # millions of parameters that their authors name; these are without a head
+    "berturk": 111,
+    "berturk-128k": 184,
+    "distilberturk": 68,
+    "mbert": 178,
+    "xlm-r-base": 278,
+    "xlm-r-large": 560,
+    "sindbert-large": 357,
+}
+
+
+def spec_of(name: str) -> ModelSpec:
+    return read_spec(CHECKPOINTS[name].config, ("a", "b"), name)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_checkpoint_is_found_by_its_short_name(name: str) -> None:
+    model = CHECKPOINTS[name].model
+    assert hub_name(name) == (model, "main")
+    assert pinned(name, f"{model}@{'0' * 40}") == f"{model}@{'0' * 40}"
+    assert (
+        recipe_for(name) is recipe_for(model) is recipe_for(f"{model}@main") is RECIPES[CHECKPOINTS[name].recipe].recipe
+    )
+    assert recipe_for(name).length <= spec_of(name).positions
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shapes_give_the_published_numbers_of_parameters(name: str) -> None:
+    assert parameters(spec_of(name)) / 1e6 == pytest.approx(PUBLISHED[name], rel=0.01)
+
+
+def test_roberta_has_512_positions_for_text() -> None:
+    assert spec_of("xlm-r-base").positions == 512
+    assert spec_of("xlm-r-base").first_position == 2
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -30,3 +70,16 @@ def test_tiny_brings_its_own_recipe():
 def test_unknown_recipe_lists_the_presets():
     with pytest.raises(RecipeError, match=r"(?s)'tinny'.*default, report-2024, tiny"):
         recipe_preset("tinny")
+
+
+def test_models_lists_every_preset(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["models", "--json"]) == 0
+    listed = {model["name"]: model for model in json.loads(capsys.readouterr().out)["models"]}
+    assert listed.keys() == CHECKPOINTS.keys() | PRESETS.keys()
+    assert not listed["berturk-uncased"]["advised"]
+    assert listed["xlm-r-large"]["train_bytes"]["torch"] > 16 * listed["xlm-r-large"]["parameters"]
+    assert cli.main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {line.split()[0] for line in lines[1:] if line and line[0] != " "} > listed.keys()

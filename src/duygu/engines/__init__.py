@@ -142,10 +142,13 @@ def open_engine(name: str, threads: int = 0) -> Engine:
     return make()
 
 
+HIDDEN_RATES = ("dropout", "embedding_dropout", "classifier_dropout")  # of ModelSpec
+
+
 def with_dropout(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
     """The spec with the recipe's dropout rates where it sets them; the head drops as the hidden states do."""
     if recipe.dropout is not None:
-        spec = replace(spec, dropout=recipe.dropout, classifier_dropout=recipe.dropout)
+        spec = replace(spec, **dict.fromkeys(HIDDEN_RATES, recipe.dropout))
     if recipe.attention_dropout is not None:
         spec = replace(spec, attention_dropout=recipe.attention_dropout)
     return spec

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from duygu.errors import ModelError
-from duygu.models.spec import Family, Shapes
+from duygu.models.families import Family, Shapes
 from duygu.models.weights import Stored
 
 

@@ -20,12 +20,11 @@ from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError
 from duygu.files import make_folder, sync_folder, write_bytes
 from duygu.models.account import Account, is_expected, match_tensors
+from duygu.models.families import FAMILIES, Family
 from duygu.models.presets import PRESETS, ModelPreset
 from duygu.models.progress import Progress, Talk
 from duygu.models.source import FETCH_AGAIN, SAFETENSORS, Source, find_model, read_config, shard_places
 from duygu.models.spec import (
-    FAMILIES,
-    Family,
     ModelSpec,
     family_of,
     read_labels,

@@ -25,7 +25,6 @@ from huggingface_hub.errors import (
 )
 
 from duygu.errors import ModelError
-from duygu.models.presets import PRESETS
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -151,7 +150,7 @@ def hub_errors(name: str, needed: int = 0) -> Generator[None]:
         raise ModelError(problem, address(name), f"ask for access on that page, then {LOGIN}") from error
     except RepositoryNotFoundError as error:
         problem = f"there is no folder {name!r} here, and no such model on the hub that you may see"
-        fix = f"check the spelling; for a private model {LOGIN}; presets: {', '.join(PRESETS)}"
+        fix = f"check the spelling; for a private model {LOGIN}; duygu models lists the presets"
         raise ModelError(problem, address(name), fix) from error
     except RevisionNotFoundError as error:
         repo, _, revision = name.partition("@")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from duygu.errors import RecipeError
+from duygu.models.checkpoints import CHECKPOINTS
 from duygu.models.spec import ModelSpec
 from duygu.recipe import Recipe, comment
 
@@ -154,6 +155,24 @@ RECIPES: Mapping[str, RecipePreset] = {
             "precision": "So small a model gains nothing from bf16, whose rounding parts the engines within epochs.",
         },
     ),
+    "large": RecipePreset(
+        name="large",
+        about="for XLM-RoBERTa, and for any model of 300 million weights and more: half the rate, twice the epochs.",
+        recipe=Recipe(epochs=20, lr=1e-5),
+        reasons={
+            "epochs": "As Mosbach et al. (2021) train large models: too few updates is a cause of failed runs.",
+            "lr": "At the rate that suits BERT, such models were seen to answer every text with one label.",
+        },
+    ),
+    "modernbert": RecipePreset(
+        name="modernbert",
+        about="for ModernBERT and its kind, whose checkpoints drop nothing unless they are told to.",
+        recipe=Recipe(lr=3e-5, weight_decay=1e-5),
+        reasons={
+            "lr": "The highest of the rates that the authors of TabiBERT tried on their tests of Turkish.",
+            "weight_decay": "Theirs too.",
+        },
+    ),
 }
 
 
@@ -167,8 +186,11 @@ def recipe_preset(name: str) -> RecipePreset:
 
 
 def preset_for(model: str | None) -> RecipePreset:
-    """The recipe preset that suits a model: a model preset's own, else the default."""
-    return recipe_preset(PRESETS[model].recipe if model is not None and model in PRESETS else "default")
+    """The recipe preset that suits a model: a preset's own, also under the hub's name for it, else the default."""
+    named = {name: preset.recipe for name, preset in PRESETS.items()}
+    for name, checkpoint in CHECKPOINTS.items():
+        named |= {name: checkpoint.recipe, checkpoint.model: checkpoint.recipe}
+    return recipe_preset(named.get(str(model).partition("@")[0], "default"))
 
 
 def recipe_for(model: str) -> Recipe:

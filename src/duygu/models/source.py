@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, cast
 
 from duygu.errors import ModelError
 from duygu.files import read_json, write_json
+from duygu.models.checkpoints import repository
 from duygu.models.conversion import converted
-from duygu.models.presets import PRESETS
 from duygu.models.progress import Progress
 from duygu.models.spec import family_of, read_spec
 
@@ -58,12 +58,13 @@ def find_model(source: str | Path, progress: Progress) -> Source:
         return _source(name, folder, _origin(folder), progress)
     if hub_name(name):
         return _from_hub(name, progress)
-    fix = f"give a folder, a model of the hub as owner/name, or a preset: {', '.join(PRESETS)}"
+    fix = "give a folder, a model of the hub as owner/name, or a preset, as duygu models lists them"
     raise ModelError(f"there is no model folder {name!r}", f"model {name}", fix)
 
 
 def hub_name(name: str) -> tuple[str, str] | None:
-    """Repository and revision, where ``name`` can be a hub model's; the revision is ``main`` unless given."""
+    """Repository and revision, where ``name`` is a preset or can be a hub model's; ``main`` unless it says another."""
+    name = repository(name)
     found = _NAME.fullmatch(name)
     if not found or ".." in name or "--" in found["repo"] or found["repo"].endswith(".git"):
         return None
@@ -72,7 +73,7 @@ def hub_name(name: str) -> tuple[str, str] | None:
 
 def pinned(name: str, revision: str | None) -> str:
     """The name to open a run's model by when it goes on: the commit it began with, if ``name`` leaves that open."""
-    return revision if revision and revision.partition("@")[0] == name else name
+    return revision if revision and revision.partition("@")[0] == repository(name) else name
 
 
 def read_config(folder: Path) -> dict[str, object]:
@@ -112,7 +113,7 @@ def copy_model(source: Source, target: Path) -> None:
 
 def _local_folder(name: str) -> Path | None:
     """The folder of this name; None where there is nothing of it."""
-    fix = f"give a folder, or a preset: {', '.join(PRESETS)}"
+    fix = "give a folder, or a preset, as duygu models lists them"
     try:
         path = Path(name).expanduser()
         if path.is_dir():

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from duygu.errors import ModelError
 from duygu.files import on_disk
-from duygu.models.spec import ModelSpec, Shapes
+from duygu.models.families import Shapes
+from duygu.models.spec import ModelSpec
 
 Weights = NDArray[np.float32]
 

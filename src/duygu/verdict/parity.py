@@ -182,7 +182,7 @@ def _gradients(one: Measurement, other: Measurement) -> list[Check]:
     cosine = float(a @ b) / (norm_a * norm_b)
     errors = {name: _relative(one.gradients[name], other.gradients[name], norm_a) for name in names}
     # The keys' bias moves every score of a softmax row alike, so its gradient is 0 up to rounding.
-    errors = {name: error for name, error in errors.items() if not name.endswith("key.bias")}
+    errors = {name: error for name, error in errors.items() if not name.endswith(("key.bias", "k_lin.bias"))}
     worst = max(errors, key=lambda name: errors[name])
     parties = f"{one.party} / {other.party}"
     return [

@@ -1,4 +1,4 @@
-"""BERT for sequence classification on concatenated tokens. Devlin et al. (2019), arXiv:1810.04805.
+"""BERT and its kind for sequence classification on concatenated tokens: what is in `duygu.models.parts.PARTS`.
 
     T  flat tokens of all documents     D  documents      C  hidden width       F  intermediate width
     R  rows that ask: T or D            H  heads          K  head width         S  places that drop
@@ -29,6 +29,7 @@ from duygu.engines.jax.dropout import (
     ATTENTION_OUTPUT,
     EMBEDDING,
     FEED_FORWARD,
+    FIRST,
     POOLED,
     dropout,
     head_keys,
@@ -38,12 +39,11 @@ from duygu.models.spec import ModelSpec
 
 Weights = Mapping[str, Array]
 
-LAYERS = "bert.encoder.layer."  # names of a layer's tensors are LAYERS + its number + "." + the name within it
-
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5))),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
 }
 
 
@@ -90,15 +90,18 @@ class Layout:
 
 def embed(w: Weights, words_TC: Array, layout: Layout, keys_ST: Array | None, spec: ModelSpec) -> Array:
     """Word, position and segment vectors, summed and normalised; every token is of segment 0."""
-    h_TC = words_TC + w["bert.embeddings.position_embeddings.weight"][layout.positions_T]
-    h_TC = h_TC + w["bert.embeddings.token_type_embeddings.weight"][0]
-    return dropout(layer_norm(h_TC, w, "bert.embeddings.LayerNorm", spec), site(keys_ST, EMBEDDING), spec.dropout)
+    h_TC = words_TC + w[f"{spec.parts.positions}.weight"][layout.positions_T + spec.first_position]
+    if spec.segments:
+        h_TC = h_TC + w[f"{spec.parts.segments}.weight"][0]
+    h_TC = dropout(layer_norm(h_TC, w, spec.parts.embedding_norm, spec), site(keys_ST, EMBEDDING), spec.dropout)
+    return h_TC if spec.width == spec.hidden else linear(h_TC, w, spec.parts.projection)
 
 
 def self_attention(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, spec: ModelSpec) -> Array:
     """What each token takes from the tokens of its document: (T, C)."""
-    names = ("attention.self.query", "attention.self.key", "attention.self.value")
-    qkv_T3HK = keep(linear(h_TC, w, *names)).reshape(-1, 3, spec.heads, spec.head_dim)
+    parts = spec.parts
+    qkv_TO = keep(linear(h_TC, w, parts.query, parts.key, parts.value))
+    qkv_T3HK = qkv_TO.reshape(-1, 3, spec.heads, spec.head_dim)
     keys_TH = None if keys_ST is None else head_keys(keys_ST[ATTENTION], spec.heads)
     if in_blocks():
         return attend_in_blocks(qkv_T3HK, layout.starts_D, layout.lengths_D, keys_TH, spec.attention_dropout)
@@ -118,30 +121,35 @@ def first_attention(w: Weights, h_TC: Array, layout: Layout, keys_SD: Array | No
 
     So few rows ask that all of them look at all tokens at once, those of other documents masked.
     """
-    heads = (spec.heads, spec.head_dim)
-    q_1DHK = linear(layout.first(h_TC), w, "attention.self.query").reshape(1, -1, *heads)
-    kv_1T2HK = linear(h_TC, w, "attention.self.key", "attention.self.value").reshape(1, -1, 2, *heads)
+    parts, heads = spec.parts, (spec.heads, spec.head_dim)
+    q_1DHK = linear(layout.first(h_TC), w, parts.query).reshape(1, -1, *heads)
+    kv_1T2HK = linear(h_TC, w, parts.key, parts.value).reshape(1, -1, 2, *heads)
     k_1THK, v_1THK = kv_1T2HK[:, :, 0], kv_1T2HK[:, :, 1]
     keys_1DH = None if keys_SD is None else head_keys(keys_SD[ATTENTION], spec.heads)[None]
     own_1DT, rate = layout.own()[None], spec.attention_dropout
     return attend(q_1DHK, k_1THK, v_1THK, own_1DT, keys_1DH, layout.positions_T, rate)[0]
 
 
-def output(w: Weights, name: str, x: Array, residual_RC: Array, keys_R: Array | None, spec: ModelSpec) -> Array:
+def output(
+    w: Weights, dense: str, norm: str, x: Array, residual_RC: Array, keys_R: Array | None, spec: ModelSpec
+) -> Array:
     """Project back to the hidden width, drop, add the residual, normalise: the end of both halves of a layer."""
-    dropped_RC = dropout(keep(linear(x, w, f"{name}.dense")), keys_R, spec.dropout)
-    return layer_norm(residual_RC + dropped_RC, w, f"{name}.LayerNorm", spec)
+    dropped_RC = dropout(keep(linear(x, w, dense)), keys_R, spec.dropout)
+    return layer_norm(residual_RC + dropped_RC, w, norm, spec)
 
 
 def intermediate(w: Weights, h_RC: Array, spec: ModelSpec) -> Array:
-    wide_RF = keep(linear(h_RC, w, "intermediate.dense"))
+    wide_RF = keep(linear(h_RC, w, spec.parts.intermediate))
     return ACTIVATIONS[spec.activation](wide_RF.astype(jnp.float32)).astype(wide_RF.dtype)
 
 
 def after_attention(w: Weights, context_RC: Array, h_RC: Array, keys_SR: Array | None, spec: ModelSpec) -> Array:
     """The rest of a layer: project, then feed-forward."""
-    h_RC = output(w, "attention.output", context_RC, h_RC, site(keys_SR, ATTENTION_OUTPUT), spec)
-    return output(w, "output", intermediate(w, h_RC, spec), h_RC, site(keys_SR, FEED_FORWARD), spec)
+    parts = spec.parts
+    dense, norm = parts.attention_output, parts.attention_norm
+    h_RC = output(w, dense, norm, context_RC, h_RC, site(keys_SR, ATTENTION_OUTPUT), spec)
+    wide_RF = intermediate(w, h_RC, spec)
+    return output(w, parts.output, parts.output_norm, wide_RF, h_RC, site(keys_SR, FEED_FORWARD), spec)
 
 
 def layer(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, spec: ModelSpec) -> Array:
@@ -157,7 +165,7 @@ def last_layer(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, s
 
 
 def encode(
-    stacked: Weights, last: Weights, h_TC: Array, layout: Layout, keys_LST: Array | None, spec: ModelSpec
+    layers: Callable[[int | None], Weights], h_TC: Array, layout: Layout, keys_LST: Array | None, spec: ModelSpec
 ) -> Array:
     """All layers, one after the other: (D, C)."""
 
@@ -166,37 +174,49 @@ def encode(
         w, keys_ST = one
         return layer(w, h_TC, layout, keys_ST, spec), None
 
-    if stacked:
-        h_TC = jax.lax.scan(body, h_TC, (stacked, None if keys_LST is None else keys_LST[1:-1]))[0]
-    return last_layer(last, h_TC, layout, None if keys_LST is None else keys_LST[-1], spec)
+    last = spec.layers - 1
+    if last > 0:
+        h_TC = jax.lax.scan(body, h_TC, (layers(None), None if keys_LST is None else keys_LST[1:-1]))[0]
+    return last_layer(layers(last), h_TC, layout, None if keys_LST is None else keys_LST[-1], spec)
 
 
-def pool(w: Weights, h_DC: Array) -> Array:
-    """The first token of each document, once more through a layer."""
-    return jnp.tanh(linear(h_DC, w, "bert.pooler.dense"))
+def pool(w: Weights, h_DC: Array, keys_SD: Array | None, spec: ModelSpec) -> Array:
+    """The first token of each document, once more through a layer; what of it the classifier reads."""
+    parts, rate = spec.parts, spec.classifier_dropout
+    if parts.drops_twice:
+        h_DC = dropout(h_DC, site(keys_SD, FIRST), rate)
+    h_DC = ACTIVATIONS[parts.head_activation](linear(h_DC, w, parts.dense))
+    return dropout(h_DC, site(keys_SD, POOLED), rate)
 
 
-def words(w: Weights, layout: Layout) -> Array:
+def stacked(spec: ModelSpec) -> tuple[str, range]:
+    """Prefix of a layer's tensors, and the numbers of the layers that are scanned."""
+    return spec.parts.layers, range(spec.layers - 1)
+
+
+def words(w: Weights, layout: Layout, spec: ModelSpec) -> Array:
     """(T, C) word vectors of the tokens."""
-    return w["bert.embeddings.word_embeddings.weight"][layout.ids_T]
+    return w[f"{spec.parts.words}.weight"][layout.ids_T]
 
 
 def classify(
     w: Weights,
-    stacked: Weights,
-    last: Weights,
+    layers: Callable[[int | None], Weights],
     words_TC: Array,
     layout: Layout,
     keys_LST: Array | None,
     spec: ModelSpec,
     low: DTypeLike,
 ) -> Array:
-    """Word vectors (T, C) to logits (D, Y). The layers compute in the type ``low``, all else in fp32."""
+    """Word vectors (T, C) to logits (D, Y). The layers compute in the type ``low``, all else in fp32.
+
+    ``layers`` gives the tensors of a layer that stands alone, by its number, or the stacked ones.
+    """
     outside = None if keys_LST is None else keys_LST[0]
     h_TC = embed(w, words_TC, layout, outside, spec).astype(low)
-    h_DC = encode(stacked, last, h_TC, layout, keys_LST, spec).astype(jnp.float32)
-    keys_D = None if outside is None else layout.first(outside[POOLED])
-    return linear(dropout(pool(w, h_DC), keys_D, spec.classifier_dropout), w, "classifier")
+    h_DC = encode(layers, h_TC, layout, keys_LST, spec).astype(jnp.float32)
+    keys_SD = None if outside is None else layout.first(outside.T).T
+    return linear(pool(w, h_DC, keys_SD, spec), w, spec.parts.classifier)
 
 
 def thirds(qkv_NL3HK: Array) -> tuple[Array, Array, Array]:
@@ -209,7 +229,8 @@ def layer_norm(x_TC: Array, w: Weights, name: str, spec: ModelSpec) -> Array:
     x = x_TC.astype(jnp.float32)
     centred = x - x.mean(axis=-1, keepdims=True)
     scale = jax.lax.rsqrt((centred * centred).mean(axis=-1, keepdims=True) + spec.norm_eps)
-    return (centred * scale * w[f"{name}.weight"] + w[f"{name}.bias"]).astype(x_TC.dtype)
+    normed = centred * scale * w[f"{name}.weight"]
+    return (normed + w[f"{name}.bias"] if f"{name}.bias" in w else normed).astype(x_TC.dtype)
 
 
 def site(keys_ST: Array | None, place: int) -> Array | None:

@@ -25,13 +25,23 @@ from duygu.engines.jax.linear import keep, product, transposed
 
 BLOCK = 128  # scores of 12 heads in fp32 are then 768 KiB: a core's second-level cache
 
-Inputs = tuple[Array, Array, Array, Array | None]
+Inputs = tuple[Array, Array, Array, Array | None, Array | None]
 Saved = tuple[Inputs, Array, Array]
 
 
-def attend_in_blocks(qkv_T3HK: Array, starts_D: Array, lengths_D: Array, keys_TH: Array | None, rate: float) -> Array:
-    """What each token takes from the tokens of its document: (T, C). The softmax is in fp32."""
-    context_HTK: Array = _attend((qkv_T3HK, starts_D, lengths_D, keys_TH), rate)
+def attend_in_blocks(
+    qkv_T3HK: Array,
+    starts_D: Array,
+    lengths_D: Array,
+    keys_TH: Array | None,
+    rate: float,
+    window: Array | None = None,
+) -> Array:
+    """What each token takes from the tokens of its document: (T, C). The softmax is in fp32.
+
+    With a ``window``, only tokens at most so far to either side are seen, and blocks without any are not computed.
+    """
+    context_HTK: Array = _attend((qkv_T3HK, starts_D, lengths_D, keys_TH, window), rate)
     return context_HTK.swapaxes(0, 1).reshape(len(qkv_T3HK), -1)
 
 
@@ -41,7 +51,7 @@ def _attend(inputs: Inputs, rate: float) -> Array:
 
 
 def _forward(inputs: Inputs, rate: float) -> tuple[Array, Saved]:
-    qkv_T3HK, starts_D, lengths_D, keys_TH = inputs
+    qkv_T3HK, starts_D, lengths_D, keys_TH, window = inputs
     q_HTK, k_HTK, v_HTK = _by_head(qkv_T3HK)
     keys_HT = None if keys_TH is None else _padded(keys_TH.T)
     blocks_D = -(-lengths_D // BLOCK)
@@ -53,10 +63,10 @@ def _forward(inputs: Inputs, rate: float) -> tuple[Array, Saved]:
 
             def columns(j: Array, running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
                 k_HBK, v_HBK = (_rows(x, starts_D[d] + j * BLOCK) for x in (k_HTK, v_HTK))
-                scores_HBB = _scores(q_HBK, k_HBK, _positions(j) < lengths_D[d])
+                scores_HBB = _scores(q_HBK, k_HBK, _seen(_positions(i), _positions(j), lengths_D[d], window))
                 return _running_softmax(running, scores_HBB, v_HBK, keys_HB, _positions(j), rate)
 
-            top_HB, total_HB, sum_HBK = fori_loop(0, blocks_D[d], columns, _nothing(q_HBK))
+            top_HB, total_HB, sum_HBK = fori_loop(*_near(i, blocks_D[d], window), columns, _nothing(q_HBK))
             context_HBK = (sum_HBK / total_HB[..., None]).astype(qkv_T3HK.dtype)
             return put(found[0], context_HBK, at, 1), put(found[1], top_HB + jnp.log(total_HB), at, 1)
 
@@ -68,8 +78,8 @@ def _forward(inputs: Inputs, rate: float) -> tuple[Array, Saved]:
     return context_HTK, (inputs, context_HTK, keep(log_total_HT))
 
 
-def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, None, None, None]]:
-    (qkv_T3HK, starts_D, lengths_D, keys_TH), context_HTK, log_total_HT = saved
+def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, None, None, None, None]]:
+    (qkv_T3HK, starts_D, lengths_D, keys_TH, window), context_HTK, log_total_HT = saved
     low, tokens = qkv_T3HK.dtype, len(qkv_T3HK)
     q_HTK, k_HTK, v_HTK = _by_head(qkv_T3HK)
     along_HT = _padded((g_HTK.astype(jnp.float32) * context_HTK.astype(jnp.float32)).sum(axis=-1))
@@ -87,7 +97,8 @@ def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, Non
                 to_q_HTK, to_k_HKB, to_v_HKB = running
                 here = starts_D[d] + i * BLOCK
                 keys_HB = _keys(keys_HT, here)
-                scores_HBB = _scores(_rows(q_HTK, here), k_HBK, _positions(j) < lengths_D[d])
+                seen = _seen(_positions(i), _positions(j), lengths_D[d], window)
+                scores_HBB = _scores(_rows(q_HTK, here), k_HBK, seen)
                 p_HBB = jnp.exp(scores_HBB - _rows(log_total_HT, here)[..., None])
                 p_HBB = jnp.where((_positions(i) < lengths_D[d])[:, None], p_HBB, 0)
                 dropped_HBB = dropout(p_HBB, keys_HB, rate, _positions(j)).astype(low)
@@ -100,7 +111,8 @@ def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, Non
                 return put(to_q_HTK, to_q_HBK, here, 1), to_k_HKB, to_v_HKB
 
             nothing_HKB = jnp.zeros((*k_HBK.shape[::2], BLOCK))
-            to_q_HTK, to_k_HKB, to_v_HKB = fori_loop(0, blocks_D[d], rows, (found[0], nothing_HKB, nothing_HKB))
+            begun = found[0], nothing_HKB, nothing_HKB
+            to_q_HTK, to_k_HKB, to_v_HKB = fori_loop(*_near(j, blocks_D[d], window), rows, begun)
             return to_q_HTK, put(found[1], to_k_HKB, at, 2), put(found[2], to_v_HKB, at, 2)
 
         return fori_loop(0, blocks_D[d], columns, found)
@@ -108,7 +120,7 @@ def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, Non
     empty = jnp.zeros(q_HTK.shape), jnp.zeros(q_HKT.shape), jnp.zeros(q_HKT.shape)
     to_q_HTK, to_k_HKT, to_v_HKT = fori_loop(0, len(starts_D), document, empty)
     parts = to_q_HTK.transpose(1, 0, 2), to_k_HKT.transpose(2, 0, 1), to_v_HKT.transpose(2, 0, 1)
-    return ((jnp.stack(parts, axis=1)[:tokens].astype(low), None, None, None),)
+    return ((jnp.stack(parts, axis=1)[:tokens].astype(low), None, None, None, None),)
 
 
 _attend.defvjp(_forward, _backward)
@@ -135,9 +147,23 @@ def _nothing(q_HBK: Array) -> tuple[Array, Array, Array]:
     return none_HB - 1e30, none_HB, jnp.zeros(q_HBK.shape)
 
 
-def _scores(q_HBK: Array, k_HBK: Array, real_B: Array) -> Array:
-    """(H, B, B) fp32: a score for each row and column, those beyond the document masked."""
-    return jnp.where(real_B, product(q_HBK, k_HBK, (2, 2), 1) / math.sqrt(q_HBK.shape[-1]), -1e30)
+def _seen(rows_B: Array, columns_B: Array, length: Array, window: Array | None) -> Array:
+    """(B,) or (B, B) bool: which columns are of the document, and which rows see them."""
+    real_B = columns_B < length
+    return real_B if window is None else real_B & (jnp.abs(rows_B[:, None] - columns_B) <= window)
+
+
+def _near(block: Array, blocks: Array, window: Array | None) -> tuple[Array | int, Array]:
+    """First and end of the blocks that are within reach of one; the same asked from rows and from columns."""
+    if window is None:
+        return 0, blocks
+    first, end = block * BLOCK - window, (block + 1) * BLOCK + window
+    return jnp.maximum(0, first // BLOCK), jnp.minimum(blocks, -(-end // BLOCK))
+
+
+def _scores(q_HBK: Array, k_HBK: Array, seen: Array) -> Array:
+    """(H, B, B) fp32: a score for each row and column, those that are not seen masked."""
+    return jnp.where(seen, product(q_HBK, k_HBK, (2, 2), 1) / math.sqrt(q_HBK.shape[-1]), -1e30)
 
 
 def _positions(block: Array) -> Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 EMBEDDING, ATTENTION, ATTENTION_OUTPUT, FEED_FORWARD, POOLED, SITES = range(6)
+FIRST = FEED_FORWARD  # of layer 0, which stands for all that is outside the layers: what a head reads
 
 GOLDEN = 0x9E3779B9 - 2**32
 MULTIPLY_1 = 0x7FEB352D

@@ -25,15 +25,17 @@ from jax import Array
 
 from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
 from duygu.engines.heap import keep_freed_memory
-from duygu.engines.jax import bert
+from duygu.engines.jax import bert, modernbert
 from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
 from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
+from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules
 from duygu.training.plan import Batch, Shape, assemble
 
+FAMILIES: Mapping[str, Any] = {**dict.fromkeys(PARTS, bert), "modernbert": modernbert}
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 COMPILERS = 2  # shapes at a time: one goes on while the other waits for Python or is in a pass that has one thread
@@ -86,7 +88,7 @@ class JaxEngine:
         jax.config.update("jax_default_matmul_precision", "highest")
         spec = with_dropout(spec, recipe)
         names = tuple(name for name in tensors if not name.startswith(("adam.", "ema/")))
-        stacks = Stacks(names, spec.layers)
+        stacks = Stacks(names, *FAMILIES[spec.family].stacked(spec))
         rules = stacks.rules(parameter_rules(names, recipe))
         compute = Compute(spec, recipe, DTYPES[placement.precision], stacks, rules)
         masters = stacks.stack(tensors, "")
@@ -160,7 +162,7 @@ class Compute:
     rules: Mapping[str, StackedRule]  # by stacked name
 
     def logits(self, masters: Tree, batch: Arrays) -> Array:
-        return self._classify(masters, bert.words(masters, batch.layout), batch, None)
+        return self._classify(masters, self._words(masters, batch), batch, None)
 
     def gradient(self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> tuple[Array, Tree]:
         """Loss and fp32 gradient of one microbatch; 0 for what is frozen."""
@@ -193,7 +195,7 @@ class Compute:
         def chosen(words_TC: Array) -> Array:
             return self._classify(masters, words_TC, batch, None)[:, label].sum()
 
-        return jax.grad(chosen)(bert.words(masters, batch.layout))
+        return jax.grad(chosen)(self._words(masters, batch))
 
     def _objective(self, w: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
         """What a microbatch adds to the step's loss.
@@ -201,7 +203,7 @@ class Compute:
         R-Drop, Liang et al. (2021), arXiv:2106.14448: the mean loss of two passes that differ in dropout only, and how
         far apart their answers are.
         """
-        recipe, words_TC = self.recipe, bert.words(w, batch.layout)
+        recipe, words_TC = self.recipe, self._words(w, batch)
         one_DY = self._classify(w, words_TC, batch, key)
         loss = _loss(one_DY, batch, recipe.label_smoothing)
         if key is None or not recipe.r_drop:
@@ -211,11 +213,15 @@ class Compute:
         return loss + recipe.r_drop * _distance(one_DY, other_DY, batch)
 
     def _classify(self, w: Tree, words_TC: Array, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
-        stacked, last = self.stacks.parts(w)
         keys = None
         if key is not None:
             keys = site_keys(*key, self.spec.layers, batch.token_numbers_T, batch.layout.positions_T)
-        return bert.classify(w, stacked, last, words_TC, batch.layout, keys, self.spec, self.low)
+        layers = partial(self.stacks.layer, w)
+        model = FAMILIES[self.spec.family]
+        return model.classify(w, layers, words_TC, batch.layout, keys, self.spec, self.low)
+
+    def _words(self, w: Tree, batch: Arrays) -> Array:
+        return FAMILIES[self.spec.family].words(w, batch.layout, self.spec)
 
     def rounded(self, masters: Tree) -> Tree:
         """Weights of the layers' products in the type that these compute in."""

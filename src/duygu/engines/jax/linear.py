@@ -21,10 +21,11 @@ from jax.ad_checkpoint import checkpoint_name
 def linear(x_TI: Array, w: Mapping[str, Array], *names: str) -> Array:
     """(T, O), the outputs of several layers side by side. Computes in the type of ``x_TI``, sums in fp32.
 
-    A weight is (O, I), PyTorch's orientation.
+    A weight is (O, I), PyTorch's orientation. Layers without a bias have none here either.
     """
-    weight_OI, bias_O = (_side_by_side([w[f"{name}.{part}"] for name in names]) for part in ("weight", "bias"))
-    return _linear(x_TI, weight_OI, bias_O)
+    weight_OI = _side_by_side([w[f"{name}.weight"] for name in names])
+    biases = [w[f"{name}.bias"] for name in names if f"{name}.bias" in w]
+    return _linear(x_TI, weight_OI, _side_by_side(biases) if biases else None)
 
 
 def keep(x: Array) -> Array:
@@ -55,19 +56,20 @@ def transposed(x: Array) -> Array:
 
 
 @jax.custom_vjp
-def _linear(x_TI: Array, weight_OI: Array, bias_O: Array) -> Array:
+def _linear(x_TI: Array, weight_OI: Array, bias_O: Array | None) -> Array:
     y_TO = product(x_TI, weight_OI.astype(x_TI.dtype), (1, 1))
-    return (y_TO + bias_O).astype(x_TI.dtype)
+    return (y_TO if bias_O is None else y_TO + bias_O).astype(x_TI.dtype)
 
 
-def _forward(x_TI: Array, weight_OI: Array, bias_O: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _linear(x_TI, weight_OI, bias_O), (x_TI, weight_OI)
+def _forward(x_TI: Array, weight_OI: Array, bias_O: Array | None) -> tuple[Array, tuple[Array, Array, Array | None]]:
+    return _linear(x_TI, weight_OI, bias_O), (x_TI, weight_OI, bias_O)
 
 
-def _backward(saved: tuple[Array, Array], g_TO: Array) -> tuple[Array, Array, Array]:
-    x_TI, weight_OI = saved
+def _backward(saved: tuple[Array, Array, Array | None], g_TO: Array) -> tuple[Array, Array, Array | None]:
+    x_TI, weight_OI, bias_O = saved
     x_gradient = product(g_TO, weight_OI.astype(g_TO.dtype), (1, 0)).astype(x_TI.dtype)
-    return x_gradient, product(transposed(g_TO), x_TI, (1, 0)), g_TO.astype(jnp.float32).sum(axis=0)
+    bias_gradient = None if bias_O is None else g_TO.astype(jnp.float32).sum(axis=0)
+    return x_gradient, product(transposed(g_TO), x_TI, (1, 0)), bias_gradient
 
 
 _linear.defvjp(_forward, _backward)

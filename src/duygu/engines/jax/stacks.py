@@ -1,6 +1,6 @@
 """Tensors by Hugging Face's names and the same tensors as scanned layers need them: one array for all layers.
 
-The last layer stands alone, because it computes less than the others (`duygu.engines.jax.bert.encode`).
+A layer that computes less than the others stands alone: the last of BERT (`duygu.engines.jax.bert.encode`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from duygu.engines.jax.bert import LAYERS
 from duygu.training.parameters import Rule
 
-Tree = dict[str, Array]  # names to tensors; a stacked one is named STACKED + its name within a layer
-STACKED = LAYERS + "*."
+Tree = dict[str, Array]  # names to tensors; a stacked one is named as its members are, with * for the layer's number
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +33,22 @@ class Stacks:
     """Which tensors of a model lie in which stack."""
 
     names: tuple[str, ...]  # Hugging Face's, in the order of the spec
-    layers: int
+    prefix: str  # a layer's tensors are this, a dot, its number, a dot and the name within it
+    stacked: range  # numbers of the layers that are alike; the others stand alone
 
     def stack(self, tensors: Mapping[str, np.ndarray], prefix: str) -> Tree:
         """Tensors under ``prefix`` and their names, stacked in the order of the layers; 0 for one that is not there."""
         tree: Tree = {}
         for stacked, members in self._stacks():
             arrays = [_found(tensors, prefix, name) for name in members]
-            tree[stacked] = jnp.array(np.stack(arrays) if stacked.startswith(STACKED) else arrays[0])
+            tree[stacked] = jnp.array(np.stack(arrays) if stacked.startswith(f"{self.prefix}.*.") else arrays[0])
         return tree
 
     def unstack(self, tree: Tree, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
         """What `stack` stacked, by Hugging Face's names, in the order of the spec."""
         for name in self.names:
-            stacked = self._stacked(name)
-            yield prefix + name, np.asarray(tree[stacked] if stacked == name else tree[stacked][_layer(name)])
+            stacked, index = self._stacked(name), self._layer(name) - self.stacked.start
+            yield prefix + name, np.asarray(tree[stacked] if stacked == name else tree[stacked][index])
 
     def rules(self, rules: Mapping[str, Rule]) -> dict[str, StackedRule]:
         """The rules of stacked tensors, by stacked name."""
@@ -60,20 +59,26 @@ class Stacks:
             found[stacked] = StackedRule(scale, ones[0].decay, np.array([one.trainable for one in ones], np.float32))
         return found
 
-    def parts(self, tree: Tree) -> tuple[Tree, Tree]:
-        """The stacked tensors and those of the last layer, by their names within a layer."""
-        last = f"{LAYERS}{self.layers - 1}."
-        return _below(tree, STACKED), _below(tree, last)
+    def layer(self, tree: Tree, number: int | None) -> Tree:
+        """Tensors by their names within a layer: those of a layer that stands alone, or the stacked ones."""
+        prefix = f"{self.prefix}.{'*' if number is None else number}."
+        return {name.removeprefix(prefix): x for name, x in tree.items() if name.startswith(prefix)}
 
     def _stacks(self) -> Iterator[tuple[str, list[str]]]:
         """Stacked name and members, in the order of the layers."""
-        order = sorted(self.names, key=lambda name: (self._stacked(name), _layer(name)))
+        order = sorted(self.names, key=lambda name: (self._stacked(name), self._layer(name)))
         for stacked, members in itertools.groupby(order, key=self._stacked):
             yield stacked, list(members)
 
     def _stacked(self, name: str) -> str:
-        """The name under which a tensor is held: that of its stack for one of a layer but the last, else its own."""
-        return name if _layer(name) in (-1, self.layers - 1) else STACKED + name.split(".", LAYERS.count(".") + 1)[-1]
+        """The name under which a tensor is held: that of its stack, or its own."""
+        number = self._layer(name)
+        return name if number not in self.stacked else name.replace(f"{self.prefix}.{number}.", f"{self.prefix}.*.", 1)
+
+    def _layer(self, name: str) -> int:
+        """The number of a tensor's layer, -1 outside the layers."""
+        found = re.match(rf"{re.escape(self.prefix)}\.(\d+)\.", name)
+        return int(found[1]) if found else -1
 
 
 def along_layers(values: np.ndarray, x: Array) -> np.ndarray | np.float32:
@@ -85,13 +90,3 @@ def _found(tensors: Mapping[str, np.ndarray], prefix: str, name: str) -> np.ndar
     """A tensor, or zeros: what is frozen has no moments."""
     found = tensors.get(prefix + name)
     return np.zeros_like(tensors[name]) if found is None else found
-
-
-def _layer(name: str) -> int:
-    """The number of a tensor's layer, -1 outside the layers."""
-    found = re.match(rf"{re.escape(LAYERS)}(\d+)\.", name)
-    return int(found[1]) if found else -1
-
-
-def _below(tree: Tree, prefix: str) -> Tree:
-    return {name.removeprefix(prefix): x for name, x in tree.items() if name.startswith(prefix)}

@@ -20,9 +20,12 @@ from duygu.engines.torch.dropout import dropout, keep_mask, masked_
 Groups = tuple[tuple[int, int], ...]
 
 
-def attend(qkv_T3HK: Tensor, groups: Groups, keys_TH: Tensor | None, rate: float) -> Tensor:
-    """What each token takes from the tokens of its document: (T, C). Documents lie one after another in ``groups``."""
-    return _Attend.apply(qkv_T3HK, groups, keys_TH if rate else None, rate).flatten(1)
+def attend(qkv_T3HK: Tensor, groups: Groups, keys_TH: Tensor | None, rate: float, window: int | None = None) -> Tensor:
+    """What each token takes from the tokens of its document: (T, C). Documents lie one after another in ``groups``.
+
+    With a ``window``, only tokens at most so far to either side are seen.
+    """
+    return _Attend.apply(qkv_T3HK, groups, keys_TH if rate else None, rate, window).flatten(1)
 
 
 def attend_to_own(
@@ -40,7 +43,9 @@ class _Attend(torch.autograd.Function):
     """(T, 3, H, K) to (T, H, K)."""
 
     @staticmethod
-    def forward(ctx: Any, qkv_T3HK: Tensor, groups: Groups, keys_TH: Tensor | None, rate: float) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, qkv_T3HK: Tensor, groups: Groups, keys_TH: Tensor | None, rate: float, window: int | None
+    ) -> Tensor:
         tokens, _, heads, width = qkv_T3HK.shape
         context_THK = qkv_T3HK.new_empty(tokens, heads, width)
         masks: list[Tensor | None] = []
@@ -51,22 +56,23 @@ class _Attend(torch.autograd.Function):
                 features = torch.arange(length, dtype=torch.int32, device=keys_TH.device)
                 keys_GL = keys_TH[part].unflatten(0, (count, length)).transpose(1, 2).flatten(0, 1)
                 keep_GLL = keep_mask(keys_GL, features, rate)
-            p_GLL = masked_(_probabilities(q_GLK, k_GLK), keep_GLL)
+            p_GLL = masked_(_probabilities(q_GLK, k_GLK, window), keep_GLL)
             context_GLK = _product(p_GLL, v_GLK, 1.0 / (1.0 - rate) if keys_TH is not None else 1.0)
             context_THK[part] = _by_token(context_GLK, count)
             masks.append(keep_GLL)
         ctx.save_for_backward(qkv_T3HK, *masks)
-        ctx.groups, ctx.scale = groups, 1.0 / (1.0 - rate) if keys_TH is not None else 1.0
+        ctx.groups, ctx.window = groups, window
+        ctx.scale = 1.0 / (1.0 - rate) if keys_TH is not None else 1.0
         return context_THK
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         qkv_T3HK, *masks = ctx.saved_tensors
         to_qkv_T3HK = torch.empty_like(qkv_T3HK)
         for (part, count, _), keep_GLL in zip(_parts(ctx.groups), masks, strict=True):
             q_GLK, k_GLK, v_GLK = _by_head(qkv_T3HK[part], count)
             g_GLK = gradients[0][part].unflatten(0, (count, -1)).transpose(1, 2).flatten(0, 1)
-            p_GLL = _probabilities(q_GLK, k_GLK)
+            p_GLL = _probabilities(q_GLK, k_GLK, ctx.window)
             to_p_GLL = masked_(_product(g_GLK, v_GLK.mT, ctx.scale), keep_GLL)
             # p * (g - sum(g * p)), in fp32 whatever the type: what autograd calls for a softmax
             to_scores_GLL = torch.ops.aten._softmax_backward_data(to_p_GLL, p_GLL, -1, p_GLL.dtype)
@@ -74,12 +80,17 @@ class _Attend(torch.autograd.Function):
             to_qkv_T3HK[part, 0] = _by_token(_product(to_scores_GLL, k_GLK, scale), count)
             to_qkv_T3HK[part, 1] = _by_token(_product(to_scores_GLL.mT, q_GLK, scale), count)
             to_qkv_T3HK[part, 2] = _by_token(_product(masked_(p_GLL, keep_GLL).mT, g_GLK, ctx.scale), count)
-        return to_qkv_T3HK, None, None, None
+        return to_qkv_T3HK, None, None, None, None
 
 
-def _probabilities(q_GLK: Tensor, k_GLK: Tensor) -> Tensor:
+def _probabilities(q_GLK: Tensor, k_GLK: Tensor, window: int | None) -> Tensor:
     """(G, L, L): how much of each token a row takes, before dropout. The softmax computes in fp32."""
-    return torch.softmax(_product(q_GLK, k_GLK.mT, 1.0 / math.sqrt(q_GLK.shape[-1])), dim=-1)
+    scores_GLL = _product(q_GLK, k_GLK.mT, 1.0 / math.sqrt(q_GLK.shape[-1]))
+    length = scores_GLL.shape[-1]
+    if window is not None and window < length - 1:
+        places_L = torch.arange(length, device=scores_GLL.device)
+        scores_GLL.masked_fill_((places_L[:, None] - places_L).abs() > window, -1e30)
+    return torch.softmax(scores_GLL, dim=-1)
 
 
 def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:

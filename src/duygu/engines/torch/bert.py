@@ -1,18 +1,19 @@
-"""BERT for sequence classification on concatenated tokens. Devlin et al. (2019), arXiv:1810.04805.
+"""BERT and its kind for sequence classification on concatenated tokens: what is in `duygu.models.parts.PARTS`.
 
     T  flat tokens of all documents     D  documents      C  hidden width       F  intermediate width
-    H  attention heads                  K  head width     N  documents of a group, each of length L
-    R  rows that go on: T or D          S  places that drop                 Y  labels
+    R  rows that ask: T or D            H  heads          K  head width         S  places that drop
+    N  documents of a group, each of length L                                   Y  labels
 
-The JAX twin holds the same functions in the same order; here they are the ``forward`` of modules whose
-``state_dict`` has Hugging Face's names. ``keys`` are those of `dropout`; without them nothing is dropped.
+The JAX twin holds the same functions in the same order; here they are functions of ``w``, a module whose ``state_dict``
+has Hugging Face's names: a `Layer` of it, or all. ``keys`` are those of `dropout`; without them nothing is dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from duygu.engines.torch.dropout import (
     ATTENTION_OUTPUT,
     EMBEDDING,
     FEED_FORWARD,
+    FIRST,
     POOLED,
     dropout,
     head_keys,
@@ -34,6 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
+    "tanh": torch.tanh,
 }
 
 
@@ -57,136 +60,99 @@ class Layout:
         return (after_DT >= 0) & (after_DT < self.lengths_D[:, None])
 
 
-class Embeddings(nn.Module):
+def embed(w: nn.Module, words_TC: Tensor, layout: Layout, keys_ST: Tensor | None, spec: ModelSpec) -> Tensor:
     """Word, position and segment vectors, summed and normalised; every token is of segment 0."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.word_embeddings = nn.Embedding(spec.vocabulary, spec.hidden)
-        self.position_embeddings = nn.Embedding(spec.positions, spec.hidden)
-        self.token_type_embeddings = nn.Embedding(spec.segments, spec.hidden)
-        self.LayerNorm = nn.LayerNorm(spec.hidden, eps=spec.norm_eps)
-        self.rate = spec.dropout
-
-    def forward(self, words_TC: Tensor, layout: Layout, keys_ST: Tensor | None) -> Tensor:
-        h_TC = words_TC + self.position_embeddings(layout.positions_T) + self.token_type_embeddings.weight[0]
-        return dropout(layer_norm(h_TC, self.LayerNorm), site(keys_ST, EMBEDDING), self.rate)
+    h_TC = words_TC + part(w, spec.parts.positions)(layout.positions_T + spec.first_position)
+    if spec.segments:
+        h_TC = h_TC + part(w, spec.parts.segments).weight[0]
+    h_TC = dropout(layer_norm(h_TC, w, spec.parts.embedding_norm), site(keys_ST, EMBEDDING), spec.dropout)
+    return h_TC if spec.width == spec.hidden else linear(h_TC, w, spec.parts.projection)
 
 
-class SelfAttention(nn.Module):
-    """Each document attends to itself only."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.query = nn.Linear(spec.hidden, spec.hidden)
-        self.key = nn.Linear(spec.hidden, spec.hidden)
-        self.value = nn.Linear(spec.hidden, spec.hidden)
-        self.heads = spec.heads
-        self.rate = spec.attention_dropout
-
-    def forward(self, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None) -> Tensor:
-        """What each token takes from the tokens of its document: (T, C)."""
-        qkv_T3HK = linear(h_TC, self.query, self.key, self.value).unflatten(-1, (3, self.heads, -1))
-        keys_TH = None if keys_ST is None else head_keys(keys_ST[ATTENTION], self.heads)
-        return attend(qkv_T3HK, layout.groups, keys_TH, self.rate)
-
-    def first(self, h_TC: Tensor, layout: Layout, keys_SD: Tensor | None) -> Tensor:
-        """What the first token of each document takes from its document's tokens: (D, C).
-
-        So few rows ask that all of them look at all tokens at once, those of other documents masked.
-        """
-        q_DHK = linear(layout.first(h_TC), self.query).unflatten(-1, (self.heads, -1))
-        kv_T2HK = linear(h_TC, self.key, self.value).unflatten(-1, (2, self.heads, -1))
-        keys_DH = None if keys_SD is None else head_keys(keys_SD[ATTENTION], self.heads)
-        return attend_to_own(q_DHK, kv_T2HK, layout.own(), keys_DH, layout.positions_T.int(), self.rate)
+def self_attention(w: nn.Module, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None, spec: ModelSpec) -> Tensor:
+    """What each token takes from the tokens of its document: (T, C)."""
+    parts = spec.parts
+    qkv_TO = linear(h_TC, w, parts.query, parts.key, parts.value)
+    qkv_T3HK = qkv_TO.unflatten(-1, (3, spec.heads, -1))
+    keys_TH = None if keys_ST is None else head_keys(keys_ST[ATTENTION], spec.heads)
+    return attend(qkv_T3HK, layout.groups, keys_TH, spec.attention_dropout)
 
 
-class Output(nn.Module):
+def first_attention(w: nn.Module, h_TC: Tensor, layout: Layout, keys_SD: Tensor | None, spec: ModelSpec) -> Tensor:
+    """What the first token of each document takes from its document's tokens: (D, C).
+
+    So few rows ask that all of them look at all tokens at once, those of other documents masked.
+    """
+    parts = spec.parts
+    q_DHK = linear(layout.first(h_TC), w, parts.query).unflatten(-1, (spec.heads, -1))
+    kv_T2HK = linear(h_TC, w, parts.key, parts.value).unflatten(-1, (2, spec.heads, -1))
+    keys_DH = None if keys_SD is None else head_keys(keys_SD[ATTENTION], spec.heads)
+    return attend_to_own(q_DHK, kv_T2HK, layout.own(), keys_DH, layout.positions_T.int(), spec.attention_dropout)
+
+
+def output(
+    w: nn.Module, dense: str, norm: str, x: Tensor, residual_RC: Tensor, keys_R: Tensor | None, spec: ModelSpec
+) -> Tensor:
     """Project back to the hidden width, drop, add the residual, normalise: the end of both halves of a layer."""
-
-    def __init__(self, spec: ModelSpec, width: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, spec.hidden)
-        self.LayerNorm = nn.LayerNorm(spec.hidden, eps=spec.norm_eps)
-        self.rate = spec.dropout
-
-    def forward(self, x: Tensor, residual_RC: Tensor, keys_R: Tensor | None) -> Tensor:
-        return layer_norm(residual_RC + dropout(self.dense(x), keys_R, self.rate), self.LayerNorm)
+    dropped_RC = dropout(linear(x, w, dense), keys_R, spec.dropout)
+    return layer_norm(residual_RC + dropped_RC, w, norm)
 
 
-class Attention(nn.Module):
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.self = SelfAttention(spec)
-        self.output = Output(spec, spec.hidden)
+def intermediate(w: nn.Module, h_RC: Tensor, spec: ModelSpec) -> Tensor:
+    wide_RF = linear(h_RC, w, spec.parts.intermediate)
+    return ACTIVATIONS[spec.activation](wide_RF)
 
 
-class Intermediate(nn.Module):
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.dense = nn.Linear(spec.hidden, spec.intermediate)
-        self.activation = ACTIVATIONS[spec.activation]
-
-    def forward(self, h_RC: Tensor) -> Tensor:
-        return self.activation(self.dense(h_RC))
+def after_attention(w: nn.Module, context_RC: Tensor, h_RC: Tensor, keys_SR: Tensor | None, spec: ModelSpec) -> Tensor:
+    """The rest of a layer: project, then feed-forward."""
+    parts = spec.parts
+    dense, norm = parts.attention_output, parts.attention_norm
+    h_RC = output(w, dense, norm, context_RC, h_RC, site(keys_SR, ATTENTION_OUTPUT), spec)
+    wide_RF = intermediate(w, h_RC, spec)
+    return output(w, parts.output, parts.output_norm, wide_RF, h_RC, site(keys_SR, FEED_FORWARD), spec)
 
 
 class Layer(nn.Module):
-    """Post-norm transformer layer: attention, then feed-forward."""
+    """Post-norm transformer layer: (T, C)."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.attention = Attention(spec)
-        self.intermediate = Intermediate(spec)
-        self.output = Output(spec, spec.intermediate)
-
-    def after_attention(self, context_RC: Tensor, h_RC: Tensor, keys_SR: Tensor | None) -> Tensor:
-        """The rest of a layer: project, then feed-forward."""
-        h_RC = self.attention.output(context_RC, h_RC, site(keys_SR, ATTENTION_OUTPUT))
-        return self.output(self.intermediate(h_RC), h_RC, site(keys_SR, FEED_FORWARD))
+        self.spec, parts, hidden = spec, spec.parts, spec.hidden
+        for name in (parts.query, parts.key, parts.value, parts.attention_output):
+            put(self, name, nn.Linear(hidden, hidden))
+        put(self, parts.attention_norm, nn.LayerNorm(hidden, spec.norm_eps))
+        put(self, parts.intermediate, nn.Linear(hidden, spec.intermediate))
+        put(self, parts.output, nn.Linear(spec.intermediate, hidden))
+        put(self, parts.output_norm, nn.LayerNorm(hidden, spec.norm_eps))
 
     def forward(self, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None) -> Tensor:
-        """(T, C)."""
-        return self.after_attention(self.attention.self(h_TC, layout, keys_ST), h_TC, keys_ST)
-
-    def last(self, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None) -> Tensor:
-        """As the last layer, of which only the first token of each document is read: (D, C)."""
-        keys_SD = None if keys_ST is None else keys_ST.index_select(1, layout.starts_D)
-        context_DC = self.attention.self.first(h_TC, layout, keys_SD)
-        return self.after_attention(context_DC, layout.first(h_TC), keys_SD)
+        context_TC = self_attention(self, h_TC, layout, keys_ST, self.spec)
+        return after_attention(self, context_TC, h_TC, keys_ST, self.spec)
 
 
-class Encoder(nn.Module):
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(Layer(spec) for _ in range(spec.layers))
-
-    def forward(self, h_TC: Tensor, layout: Layout, keys_LST: Tensor | None) -> Tensor:
-        """All layers, one after the other: (D, C)."""
-        keys = [None] * len(self.layer) if keys_LST is None else list(keys_LST[1:])
-        *layers, last = self.layer
-        for layer, keys_ST in zip(layers, keys, strict=False):
-            h_TC = layer(h_TC, layout, keys_ST)
-        return cast(Layer, last).last(h_TC, layout, keys[-1])
+def last_layer(w: nn.Module, h_TC: Tensor, layout: Layout, keys_ST: Tensor | None, spec: ModelSpec) -> Tensor:
+    """The last layer, of which only the first token of each document is read: (D, C)."""
+    keys_SD = None if keys_ST is None else keys_ST.index_select(1, layout.starts_D)
+    context_DC = first_attention(w, h_TC, layout, keys_SD, spec)
+    return after_attention(w, context_DC, layout.first(h_TC), keys_SD, spec)
 
 
-class Pooler(nn.Module):
-    """The first token of each document, once more through a layer."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.dense = nn.Linear(spec.hidden, spec.hidden)
-
-    def forward(self, h_DC: Tensor) -> Tensor:
-        return torch.tanh(self.dense(h_DC))
+def encode(w: nn.Module, h_TC: Tensor, layout: Layout, keys_LST: Tensor | None, spec: ModelSpec) -> Tensor:
+    """All layers, one after the other: (D, C)."""
+    keys = [None] * spec.layers if keys_LST is None else list(keys_LST[1:])
+    *layers, last = part(w, spec.parts.layers)
+    for layer, keys_ST in zip(layers, keys, strict=False):
+        h_TC = layer(h_TC, layout, keys_ST)
+    return last_layer(last, h_TC, layout, keys[-1], spec)
 
 
-class Bert(nn.Module):
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.embeddings = Embeddings(spec)
-        self.encoder = Encoder(spec)
-        self.pooler = Pooler(spec)
+def pool(w: nn.Module, h_DC: Tensor, keys_SD: Tensor | None, spec: ModelSpec) -> Tensor:
+    """The first token of each document, once more through a layer; what of it the classifier reads."""
+    parts, rate = spec.parts, spec.classifier_dropout
+    if parts.drops_twice:
+        h_DC = dropout(h_DC, site(keys_SD, FIRST), rate)
+    h_DC = ACTIVATIONS[parts.head_activation](linear(h_DC, w, parts.dense))
+    return dropout(h_DC, site(keys_SD, POOLED), rate)
 
 
 class BertClassifier(nn.Module):
@@ -194,33 +160,57 @@ class BertClassifier(nn.Module):
 
     def __init__(self, spec: ModelSpec, low: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.bert = Bert(spec)
-        self.classifier = nn.Linear(spec.hidden, len(spec.labels))
-        self.rate = spec.classifier_dropout
-        self.low = low
+        self.spec, self.low, parts = spec, low, spec.parts
+        put(self, parts.words, nn.Embedding(spec.vocabulary, spec.width))
+        put(self, parts.positions, nn.Embedding(spec.first_position + spec.positions, spec.width))
+        if spec.segments:
+            put(self, parts.segments, nn.Embedding(spec.segments, spec.width))
+        put(self, parts.embedding_norm, nn.LayerNorm(spec.width, spec.norm_eps))
+        if spec.width != spec.hidden:
+            put(self, parts.projection, nn.Linear(spec.width, spec.hidden))
+        put(self, parts.layers, nn.ModuleList(Layer(spec) for _ in range(spec.layers)))
+        put(self, parts.dense, nn.Linear(spec.hidden, spec.hidden))
+        put(self, parts.classifier, nn.Linear(spec.hidden, len(spec.labels)))
 
     def words(self, layout: Layout) -> Tensor:
         """(T, C) word vectors of the tokens."""
-        return self.bert.embeddings.word_embeddings(layout.ids_T)
+        return part(self, self.spec.parts.words)(layout.ids_T)
 
     def forward(self, words_TC: Tensor, layout: Layout, keys_LST: Tensor | None = None) -> Tensor:
         """Word vectors (T, C) to logits (D, Y)."""
-        outside = None if keys_LST is None else keys_LST[0]
-        h_TC = self.bert.embeddings(words_TC, layout, outside)
-        h_DC = self.bert.encoder(h_TC.to(self.low), layout, keys_LST).float()
-        keys_D = None if outside is None else layout.first(outside[POOLED])
-        return self.classifier(dropout(self.bert.pooler(h_DC), keys_D, self.rate))
+        spec, outside = self.spec, None if keys_LST is None else keys_LST[0]
+        h_TC = embed(self, words_TC, layout, outside, spec).to(self.low)
+        h_DC = encode(self, h_TC, layout, keys_LST, spec).float()
+        keys_SD = None if outside is None else outside.index_select(1, layout.starts_D)
+        return linear(pool(self, h_DC, keys_SD, spec), self, spec.parts.classifier)
 
 
-def linear(x_TI: Tensor, *layers: nn.Linear) -> Tensor:
+def part(w: nn.Module, name: str) -> Any:
+    """What lies under a dotted name."""
+    return attrgetter(name)(w)
+
+
+def put(w: nn.Module, name: str, what: nn.Module) -> None:
+    """Lay a module under a dotted name."""
+    *path, last = name.split(".")
+    for step in path:
+        if step not in w._modules:
+            w.add_module(step, nn.Module())
+        w = w.get_submodule(step)
+    w.add_module(last, what)
+
+
+def linear(x_TI: Tensor, w: nn.Module, *names: str) -> Tensor:
     """(T, O), the outputs of several layers side by side."""
+    layers = [part(w, name) for name in names]
     if len(layers) == 1:
         return layers[0](x_TI)
     return F.linear(x_TI, torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
 
 
-def layer_norm(x_TC: Tensor, norm: nn.LayerNorm) -> Tensor:
+def layer_norm(x_TC: Tensor, w: nn.Module, name: str) -> Tensor:
     """Normalise in fp32, return the type that came in."""
+    norm = part(w, name)
     return F.layer_norm(x_TC.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(x_TC.dtype)
 
 

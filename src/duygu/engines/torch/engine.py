@@ -20,12 +20,14 @@ from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
 from duygu.engines.heap import keep_freed_memory
 from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.dropout import site_keys
+from duygu.engines.torch.modernbert import ModernBertClassifier
+from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules
 from duygu.training.plan import Batch, Shape
 
-FAMILIES = {"bert": BertClassifier}
+FAMILIES = {**dict.fromkeys(PARTS, BertClassifier), "modernbert": ModernBertClassifier}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 TIMINGS = 60  # of each product that tells; a third of a second
@@ -39,7 +41,7 @@ class State:
     recipe: Recipe
     device: torch.device
     masters: dict[str, nn.Parameter]
-    module: BertClassifier
+    module: BertClassifier | ModernBertClassifier
     optimiser: torch.optim.AdamW
     averages: dict[str, Tensor]  # of the masters, where the recipe wants them
     scored: BertClassifier | None = None  # what computes with the averages, made when it is first scored with

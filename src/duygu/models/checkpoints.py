@@ -1,0 +1,115 @@
+"""Pretrained models by short names: which model of the hub each is, its shape, its recipe, and why to take it or not.
+
+The shapes are those of the models' own configs, so that ``duygu models`` can say what they need before anything is
+fetched; what is trained is always read from the checkpoint itself. Scores of other people's tests are named with
+their source and were not measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model of the hub under a name of ours."""
+
+    model: str  # owner/name on the hub
+    config: Mapping[str, Any]  # as far as it says the shape
+    reason: str  # for it, or against it
+    recipe: str = "default"  # name of the recipe preset that suits it
+    advised: bool = True
+
+
+def _bert(vocabulary: int, **more: Any) -> Mapping[str, Any]:
+    return {"model_type": "bert", "vocab_size": vocabulary, **more}
+
+
+def _roberta(kind: str, vocabulary: int, **more: Any) -> Mapping[str, Any]:
+    own = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    return {"model_type": kind, "vocab_size": vocabulary, **own, **more}
+
+
+def _modern(vocabulary: int, **more: Any) -> Mapping[str, Any]:
+    return {"model_type": "modernbert", "vocab_size": vocabulary, "pad_token_id": 0, **more}
+
+
+_ELECTRA = {"embedding_size": 768, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+CHECKPOINTS: Mapping[str, Checkpoint] = {
+    "berturk": Checkpoint(
+        "dbmdz/bert-base-turkish-cased",
+        _bert(32_000),
+        "the usual Turkish encoder, and the one to begin with",
+    ),
+    "berturk-128k": Checkpoint(
+        "dbmdz/bert-base-turkish-128k-cased",
+        _bert(128_000),
+        "fewer pieces per word than berturk; a point better on OffensEval-TR (stefan-it/turkish-bert)",
+    ),
+    "berturk-uncased": Checkpoint(
+        "dbmdz/bert-base-turkish-uncased",
+        _bert(32_000),
+        "its pre-training texts had lost ç, ğ, ö, ş and ü, so these entries learnt nothing (dbmdz/berts#35)",
+        advised=False,
+    ),
+    "distilberturk": Checkpoint(
+        "dbmdz/distilbert-base-turkish-cased",
+        {"model_type": "distilbert", "vocab_size": 32_000},
+        "half the layers of berturk: for speed, where a few points are worth it",
+    ),
+    "electra-tr": Checkpoint(
+        "dbmdz/electra-base-turkish-cased-discriminator",
+        {"model_type": "electra", "vocab_size": 32_000, **_ELECTRA},
+        "as large as berturk and a point better on OffensEval-TR (stefan-it/turkish-bert)",
+    ),
+    "mbert": Checkpoint(
+        "google-bert/bert-base-multilingual-cased",
+        _bert(119_547),
+        "104 languages in one vocabulary; for Turkish alone berturk is smaller and reads it in fewer pieces",
+    ),
+    "xlm-r-base": Checkpoint(
+        "FacebookAI/xlm-roberta-base",
+        _roberta("xlm-roberta", 250_002),
+        "100 languages; collapses at the rates that suit BERT, so it has a recipe of its own",
+        recipe="large",
+    ),
+    "xlm-r-large": Checkpoint(
+        "FacebookAI/xlm-roberta-large",
+        _roberta("xlm-roberta", 250_002, **_LARGE),
+        "100 languages, the strongest of them here; wants a GPU",
+        recipe="large",
+    ),
+    "sindbert-large": Checkpoint(
+        "SindBERT/SindBERT_large",
+        _roberta("roberta", 52_009, **_LARGE),
+        "Turkish RoBERTa; its authors found no steady gain from its size (arXiv:2510.21364); wants a GPU",
+        recipe="large",
+    ),
+    "tabibert": Checkpoint(
+        "boun-tabilab/TabiBERT",
+        _modern(50_176),
+        "Turkish ModernBERT for long texts; 1.6 points over berturk on its authors' TabiBench (arXiv:2512.23065)",
+        recipe="modernbert",
+    ),
+    "modernbert-tr": Checkpoint(
+        "ytu-ce-cosmos/modernbert-tr-base-1k",
+        _modern(50_176, max_position_embeddings=1024),
+        "Turkish ModernBERT; by its authors' account the better of the two at classifying texts",
+        recipe="modernbert",
+    ),
+    "mmbert": Checkpoint(
+        "jhu-clsp/mmBERT-base",
+        _modern(256_000, local_rope_theta=160_000.0),
+        "ModernBERT for 1,800 languages and long texts; two thirds of its weights are its vocabulary",
+        recipe="modernbert",
+    ),
+}
+
+
+def repository(name: str) -> str:
+    """The model of the hub that a short name stands for; any other name as it is."""
+    return CHECKPOINTS[name].model if name in CHECKPOINTS else name

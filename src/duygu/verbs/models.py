@@ -1,0 +1,103 @@
+"""``duygu models``: the models that have a name here, what they need, and why to take them or not."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from duygu.errors import printable
+from duygu.options import json_option
+from duygu.verbs.output import print_json
+
+if TYPE_CHECKING:
+    from duygu.models.spec import ModelSpec
+
+GIB = 1 << 30
+ENGINES = ("torch", "jax")
+LABELS = ("one", "other")  # too few weights to matter
+HEAD = ("", "weights", "tokens", "to train", "to score", "recipe")
+
+
+@click.command(short_help="List the models that have a name here.")
+@json_option
+def models(as_json: bool) -> None:
+    """List the model presets: weights, longest document, memory, recipe, and why to take one or not.
+
+    A preset's name is given wherever a MODEL is wanted. Any other model of these families is given by its folder or its
+    name on the hub; no model is fetched by this list.
+
+    \b
+    Example:
+      duygu models
+      duygu models --json
+      duygu train texts/ --engine jax --model berturk --out run
+    """
+    found = [*_pretrained(), *_from_scratch()]
+    if as_json:
+        print_json({"schema": 1, "models": found})
+    else:
+        for line in _lines(found):
+            click.echo(printable(line))
+
+
+def _pretrained() -> Iterator[dict[str, Any]]:
+    from duygu.models.checkpoints import CHECKPOINTS
+    from duygu.models.spec import read_spec
+
+    for name, checkpoint in CHECKPOINTS.items():
+        spec = read_spec(checkpoint.config, LABELS, name)
+        about = {"model": checkpoint.model, "advised": checkpoint.advised, "reason": checkpoint.reason}
+        yield {"name": name, **about, **_needs(spec, checkpoint.recipe)}
+
+
+def _from_scratch() -> Iterator[dict[str, Any]]:
+    from duygu.models.presets import PRESETS
+
+    for name, preset in PRESETS.items():
+        about = {"model": None, "advised": True, "reason": preset.about}
+        yield {"name": name, **about, **_needs(preset.spec(preset.vocabulary, 0, LABELS), preset.recipe)}
+
+
+def _needs(spec: ModelSpec, recipe: str) -> dict[str, Any]:
+    """What a model needs when it is trained with its recipe, in fp32, every document as long as that allows."""
+    from duygu.models.presets import RECIPES
+    from duygu.models.spec import parameters
+    from duygu.scale.memory import to_score, to_train
+
+    knobs = RECIPES[recipe].recipe
+    tokens = knobs.batch * knobs.length
+    train = {engine: to_train(spec, engine, "fp32", tokens, knobs.length).total for engine in ENGINES}
+    score = {engine: to_score(spec, engine, "fp32", knobs.length).total for engine in ENGINES}
+    return {
+        "family": spec.family,
+        "engines": list(ENGINES),
+        "parameters": parameters(spec),
+        "context": spec.positions,
+        "train_bytes": train,
+        "score_bytes": score,
+        "recipe": recipe,
+    }
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Two lines or more for each: figures, then words."""
+    width = min(100, shutil.get_terminal_size().columns)
+    row = "{:15} {:>8} {:>7} {:>9} {:>9}  {}"
+    yield row.format(*HEAD)
+    for one in found:
+        train, score = (f"{max(one[f'{kind}_bytes'].values()) / GIB:.1f} GiB" for kind in ("train", "score"))
+        weights = f"{one['parameters'] / 1e6:.1f}M"
+        yield row.format(one["name"], weights, one["context"], train, score, one["recipe"])
+        source = f"{one['model']}: " if one["model"] else ""
+        words = f"{source}{'' if one['advised'] else 'not advised: '}{one['reason']}"
+        yield from textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    yield ""
+    yield from textwrap.wrap(
+        "Every one of them is computed by both engines. Memory is predicted for fp32 on a CPU with the recipe's batch "
+        "and length, of the engine that takes more; duygu doctor --model NAME has the parts.",
+        width,
+    )
