@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,6 +20,8 @@ from duygu.data.corpus import read_corpus
 from duygu.data.demo import demo_corpus
 from duygu.data.duplicates import duplicate_groups, exact_groups
 from duygu.data.split import read_split
+from duygu.recipe import Recipe
+from duygu.training.preparation import Job, read_data
 from duygu.verdict.audit import Audit, audit
 from duygu.verdict.audit.copies import exact_copies, leakage
 from duygu.verdict.audit.findings import Subject
@@ -234,3 +238,13 @@ def test_nothing_in_the_data_is_changed(texts: Path) -> None:
 
 def test_an_audit_gives_the_same_answers_again(texts: Path) -> None:
     assert audit(texts).as_json() == audit(texts).as_json()
+
+
+def test_training_reads_its_data_with_doubts_about_the_labels(texts: Path, tmp_path: Path) -> None:
+    """And so ``train`` and ``compare`` print them, and ``data.json`` keeps them."""
+    copied = tmp_path / "texts"
+    shutil.copytree(texts, copied)
+    shutil.copy(copied / "fall" / "00.txt", copied / "rise" / "twin.txt")
+    job = Job(str(copied), "tiny", "torch", Recipe(), tmp_path / "run")
+    assert "2 documents have the text of another with a different label" in read_data(job)[0].warnings[-1]
+    assert read_data(replace(job, data=str(texts)))[0].warnings == ()

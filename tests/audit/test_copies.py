@@ -53,7 +53,7 @@ def test_copies_under_one_label_do_not_conflict() -> None:
 
 def test_the_same_text_under_two_labels_is_found_with_both_labels() -> None:
     found = conflicts(planted(copies=1, near=2, other_label=True))
-    assert (found.level, found.numbers["documents"], found.numbers["near_documents"]) == ("look", 2, 6)
+    assert (found.level, found.numbers["documents"], found.numbers["near_documents"]) == ("look", 2, 4)
     assert found.numbers["groups"] == [[{"id": "0000", "label": "down"}, {"id": "0040", "label": "up"}]]
     assert found.numbers["ceiling"] == pytest.approx(42 / 43)
 

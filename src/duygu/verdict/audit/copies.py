@@ -24,7 +24,7 @@ def exact_copies(subject: Subject) -> Finding:
     if not surplus:
         return Finding("exact copies", "fine", "No text stands twice.", numbers)
     sentence = (
-        f"{letters} documents repeat another to the letter, {surplus} but for case, punctuation and spacing "
+        f"{letters} documents repeat another to the letter, {surplus} if case, punctuation and spacing do not count "
         f"({subject.share(surplus)}), in {len(groups)} groups. duygu keeps each group on one side of its splits."
     )
     return Finding("exact copies", "look", sentence, numbers)
@@ -50,24 +50,23 @@ def near_copies(subject: Subject) -> Finding:
 def conflicts(subject: Subject) -> Finding:
     """The same text under two labels, and the accuracy that this allows at most."""
     exact = _conflicting(subject, subject.exact)
-    near = _conflicting(subject, subject.near)
-    count = len(subject.corpus.texts)
+    equal = np.concatenate([np.empty(0, np.int32), *exact])
+    near = [group for group in _conflicting(subject, subject.near) if not np.isin(group, equal).all()]
+    count, documents, near_documents = len(subject.corpus.texts), len(equal), sum(map(len, near))
     lost = sum(len(group) - int(np.bincount(subject.corpus.labels[group]).max()) for group in exact)
-    documents = sum(map(len, exact))
     numbers = {
-        "documents": documents, "near_documents": sum(map(len, near)), "ceiling": 1 - lost / count,
+        "documents": documents, "near_documents": near_documents, "ceiling": 1 - lost / count,
         "groups": [_labelled(subject, group) for group in exact[:LISTED]],
         "near_groups": [_labelled(subject, group) for group in near[:LISTED]],
     }  # fmt: skip
-    near_text = f"{sum(map(len, near))} documents do in groups of near copies"
+    sentence = "No text stands under two labels."
     if documents:
-        sentence = (
-            f"{documents} documents have a copy under another label, so at most {percent(1 - lost / count)} can be "
-            f"answered right; {near_text}."
-        )
-    else:
-        sentence = f"No text stands under two labels; {near_text}." if near else "No text stands under two labels."
-    return Finding("conflicting labels", level(bool(near), documents > CONFLICT_STOP * count), sentence, numbers)
+        most = percent(1 - lost / count)
+        sentence = f"{documents} documents have an equal one under another label: at most {most} can be answered right."
+    if near:
+        sentence += f" {near_documents} documents are in groups of near copies with more than one label."
+    look, stop = bool(exact or near), documents > CONFLICT_STOP * count
+    return Finding("conflicting labels", level(look, stop), sentence, numbers)
 
 
 def leakage(subject: Subject, split: Split, logits: FloatArray) -> Finding:
@@ -90,8 +89,8 @@ def leakage(subject: Subject, split: Split, logits: FloatArray) -> Finding:
     if not near:
         return Finding("leakage", "fine", f"None of the {total} test documents has a twin in training.", numbers)
     sentence = (
-        f"{verbatim} of {total} test documents stand in training to the letter, {normalised} but for case and "
-        f"punctuation, {near} nearly. A linear model answers {percent(accuracy)} of all rightly"
+        f"{verbatim} of {total} test documents stand in training to the letter, {normalised} if case and "
+        f"punctuation do not count, {near} nearly. A linear model answers {percent(accuracy)} of all rightly"
         + ("" if clean is None else f", {percent(clean)} of those without a twin")
         + f". Remembered twins could lift it by {inflation(accuracy, share) * 100:.1f} points at most."
     )
