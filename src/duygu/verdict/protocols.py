@@ -70,7 +70,8 @@ def report_2024(pooled: Sequence[Pooled]) -> dict[str, object]:
         "title": f"What the conventions of the 2024 report can make of its {PUBLISHED_GAP * 100:.1f} points",
         "note": (
             "One convention at a time, on the same answers; means over seeds, in brackets their range. Averages: the "
-            f"scores of {labels[1]} in place of the means weighted by support, which leaves accuracy as it is. Last batch: the documents beyond the "
+            f"scores of {labels[1]} in place of the means weighted by "
+            "support, which leaves accuracy as it is. Last batch: the documents beyond the "
             "last whole one are left out, and the range is over which they might be. Best epoch: the one that is best "
             "on what is then reported, in place of the last; here on the validation part, as no test part is scored "
             "in between. One run: in place of the mean. The share of the gap is that of the largest effect, in "
