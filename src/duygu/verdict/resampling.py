@@ -34,7 +34,7 @@ class Measured:
     values: Doubles  # (R,)
     covariance: Doubles  # (R, R) over draws of documents
     groups: int
-    step: float  # the most that the answers for a group of usual size change in a run's score
+    step: float  # the most that a single document's answer changes in a run's score
 
     def components(self, plus: Sequence[int], minus: Sequence[int] = ()) -> Components:
         """The mean over seeds of runs ``plus``, one per seed, less that of ``minus``, which has the same seeds."""
@@ -89,8 +89,7 @@ def measure(counted: Doubles, draws: int = DRAWS) -> dict[str, Measured]:
     for name, replicates in zip(("macro_f1", "mcc"), drawn, strict=True):
         score = SCORES[name]
         covariance = np.atleast_2d(np.cov(replicates, rowvar=False))
-        step = largest_step(counted.sum(0), score) * _typical(counted[:, 0, 2].sum(-1))
-        found[name] = Measured(score(counted.sum(0)), covariance, len(counted), step)
+        found[name] = Measured(score(counted.sum(0)), covariance, len(counted), largest_step(counted.sum(0), score))
     return found
 
 
@@ -104,7 +103,7 @@ def measure_accuracy(right: Doubles, sizes: Doubles) -> Measured:
     values = right.sum(0) / documents
     residual = right - sizes[:, None] * values
     covariance = residual.T @ residual * (groups / max(groups - 1, 1)) / documents**2
-    return Measured(values, covariance, groups, _typical(sizes) / documents)
+    return Measured(values, covariance, groups, 1 / documents)
 
 
 def group_bootstrap(counted: Doubles, scores: Sequence[Score], draws: int = DRAWS, seed: int = SEED) -> list[Doubles]:
@@ -138,11 +137,6 @@ def largest_step(tally: Doubles, score: Score) -> float:
             other[:, 1, wrong] += 1.0
             largest = max(largest, float(np.max(before[some] - score(other))))
     return largest
-
-
-def _typical(sizes: Doubles) -> float:
-    """The usual size of groups as their variance counts it: root mean square."""
-    return float(np.mean(sizes**2)) ** 0.5
 
 
 def _share(part: Doubles, whole: Doubles) -> Doubles:

@@ -139,6 +139,7 @@ class Estimate:
     value: float
     error: float  # above 0, but for a share without any spread
     df: float
+    step: float = 0.0  # what one document changes: the least difference there could be
 
     def interval(self, confidence: float = 1 - ALPHA) -> Interval:
         """Two-sided confidence interval."""
@@ -147,10 +148,11 @@ class Estimate:
 
     @property
     def p(self) -> float:
-        """Two-sided p of "the true value is 0"."""
+        """Two-sided p of "the true value is 0", corrected for continuity by one document as Edwards (1948) did."""
         from scipy.special import stdtr
 
-        return min(1.0, 2 * float(stdtr(self.df, -abs(self.value) / self.error)))
+        beyond = max(abs(self.value) - self.step, 0.0)
+        return min(1.0, 2 * float(stdtr(self.df, -beyond / self.error)))
 
     def equivalence(self, margin: float = MARGIN) -> float:
         """P of "the true value is ``margin`` or more from 0": two one-sided tests, Schuirmann (1987)."""
@@ -168,7 +170,7 @@ class Estimate:
         def excess(distance: float) -> float:
             return 1 - float(nctdtr(self.df, distance, limit)) - power
 
-        return self.error * cast(float, brentq(excess, 0.0, 4 * limit + 4))
+        return self.error * cast(float, brentq(excess, 0.0, 4 * limit + 4)) + self.step
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,19 +187,20 @@ class Components:
     between: float  # variance of the seeds' values; 0 for one seed, which does not show any
     shared: float  # covariance of two seeds' values over draws of documents; for one seed its variance
     single: float  # variance of one seed's value over draws of documents
-    step: float = 0.0  # what the answers for one group change
+    step: float = 0.0  # what a single document's answer changes
 
     def estimate(self) -> Estimate:
         """The value with the variance of both draws; degrees of freedom after Satterthwaite, as in Hillis (2007).
 
-        Two groups more than were seen, one for either side, are counted in, as Bonett and Price (2012) do with
-        documents: so engines that agree on every document still have an error.
+        Two documents more than were seen, one for either side, are counted in, as Bonett and Price (2012) do: so
+        engines that agree on every document still have an error.
         """
         documents = max(self.shared, 0.0) + 2 * self.step**2
         seeds = self.between / self.seeds
         variance = documents + seeds
         spread = documents**2 / max(self.groups - 1, 1) + seeds**2 / max(self.seeds - 1, 1)
-        return Estimate(self.value, variance**0.5, variance**2 / spread if spread else float(max(self.groups - 1, 1)))
+        df = variance**2 / spread if spread else float(max(self.groups - 1, 1))
+        return Estimate(self.value, variance**0.5, df, self.step)
 
     def resized(self, documents: float, seeds: int) -> Components:
         """What to expect of ``documents`` times as many documents and of another number of seeds."""
