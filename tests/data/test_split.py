@@ -206,11 +206,11 @@ def test_missing_split_is_refused(tmp_path: Path) -> None:
         read_split(tmp_path / "absent.json", IDS, LABELS, ALONE)
 
 
-def test_large_corpus_is_told_that_near_copies_are_not_looked_for() -> None:
+def test_large_corpus_is_told_how_near_copies_are_found() -> None:
     count = EXACT_LIMIT + 1
     numbers = np.arange(count, dtype=np.int32)
     split = make_split(numbers % 2, numbers, [f"{number:06}" for number in range(count)])
-    assert "near copies are not" in split.warnings[0]
+    assert "found by MinHash" in split.warnings[0]
 
 
 def test_published_bist_split_has_its_size_and_its_leak(bist: Path, bist_split: Path) -> None:
