@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ TRAINING = (
     *("--model", "tiny", "--threads", "1", "--track", "wandb,tensorboard,mlflow", "--set", "epochs=2"),
     *("--set", "batch=8", "--set", "length=24", "--set", "lr=1e-3", "--set", "checkpoint_steps=3"),
 )  # 38 training documents: 5 steps an epoch
+COMPILED = {"JAX_COMPILATION_CACHE_DIR": str(Path.home() / ".cache" / "duygu" / "jax")}  # as every other test's
 KILLED_AFTER = 7  # steps; the run then goes on from its checkpoint of the sixth
 # Refuses every address that is not this machine's, and says at the end which were asked for.
 GUARD = """
@@ -138,7 +139,7 @@ def train(texts: Path, engine: str, place: Path, *words: str, **environment: str
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "MLFLOW_"))}
     return subprocess.run(
         [*command, *TRAINING, *words], cwd=place / "work", stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False, timeout=240, env={**mine, "HOME": str(place / "home"), **environment},
+        check=False, timeout=240, env={**mine, "HOME": str(place / "home"), **COMPILED, **environment},
     )  # fmt: skip
 
 
@@ -172,11 +173,21 @@ def from_wandb(run: Path) -> Told:
         told.facts |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         if record.HasField("exit"):
             told.status = str(record.exit.exit_code)
-        keys = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-        values = {name: json.loads(text) for name, text in keys.items()}
+        values = nested((item.nested_key or [item.key], json.loads(item.value_json)) for item in record.history.item)
         for name, value in values.items():
-            wandb_value(told, path.parent / "files", name, values.get("_step", 0), value)
+            wandb_value(told, path.parent / "files", name, values["_step"], value)
     return told
+
+
+def nested(items: Iterable[tuple[Sequence[str], Any]]) -> dict[str, Any]:
+    """Values by their path of keys, as the mapping that they came from."""
+    whole: dict[str, Any] = {}
+    for keys, value in items:
+        inner = whole
+        for key in keys[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[keys[-1]] = value
+    return whole
 
 
 def wandb_value(told: Told, files: Path, name: str, step: int, value: Any) -> None:

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec
 
 from duygu.errors import Interrupted, UserError
 from duygu.files import read_json, read_text
@@ -32,6 +32,7 @@ DATA = ("documents", "corpus", "split", "tokens")  # the last three are SHA-256
 
 Line = Mapping[str, Any]
 Say = Callable[[str], None]
+P = ParamSpec("P")
 
 
 def require(tools: Sequence[str]) -> None:
@@ -53,15 +54,15 @@ def open_tracking(tools: Sequence[str], say: Say) -> Generator[Tracking]:
     """The trackers of one run, which end as the run within ends. Raises what `require` raises."""
     require(tools)
     tracking = Tracking(tools, say)
+    outcome: Outcome = "failed"
     try:
         yield tracking
+        outcome = "finished"
     except Interrupted:
-        tracking.end("interrupted")
+        outcome = "interrupted"
         raise
-    except BaseException:
-        tracking.end("failed")
-        raise
-    tracking.end("finished")
+    finally:
+        tracking.end(outcome)
 
 
 class Tracking:
@@ -75,7 +76,7 @@ class Tracking:
     def begin(self, folder: RunFolder, lines: Iterable[Line]) -> None:
         """Open every tool for a run whose records are written, and tell it what the history holds already."""
         for tool in self._tools:
-            self._guarded(tool, lambda tool=tool: self._open(tool, folder))
+            self._guarded(tool, self._open, tool, folder)
         for line in lines:
             self.line(line)
 
@@ -99,14 +100,16 @@ class Tracking:
 
     def end(self, outcome: Outcome) -> None:
         """Close every tool and say how its run is seen."""
-        for tool, tracker in list(self._trackers.items()):
-            self._guarded(tool, lambda tool=tool, tracker=tracker: self._say(f"{tool}: {tracker.end(outcome)}"))
-        self._trackers.clear()
+        for tool in list(self._trackers):
+            self._guarded(tool, self._close, tool, outcome)
 
     def _open(self, tool: str, folder: RunFolder) -> None:
         make: Callable[[Tracked], Tracker] = importlib.import_module(f"{__name__}.{tool}").open_run
         path = folder.path.resolve()
         self._trackers[tool] = make(Tracked(path.name, path / FOLDER / tool, _facts(folder)))
+
+    def _close(self, tool: str, outcome: Outcome) -> None:
+        self._say(f"{tool}: {self._trackers.pop(tool).end(outcome)}")
 
     def _scores(self, part: str, found: Scores) -> None:
         self._scalars(score_scalars(part, found))
@@ -119,12 +122,12 @@ class Tracking:
 
     def _each(self, tell: Callable[[Tracker], None]) -> None:
         for tool, tracker in list(self._trackers.items()):
-            self._guarded(tool, lambda tracker=tracker: tell(tracker))
+            self._guarded(tool, tell, tracker)
 
-    def _guarded(self, tool: str, call: Callable[[], None]) -> None:
+    def _guarded(self, tool: str, call: Callable[P, None], *arguments: P.args, **options: P.kwargs) -> None:
         """Whatever a tool raises, the training goes on without it."""
         try:
-            call()
+            call(*arguments, **options)
         except Interrupted:
             raise
         except Exception as error:
