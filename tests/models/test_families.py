@@ -12,7 +12,7 @@ import torch
 import transformers
 from small_models import LABELS, write_tokenizer
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from duygu.data.corpus import read_corpus
 from duygu.data.demo import demo_corpus
@@ -74,7 +74,8 @@ def test_pretrained_checkpoints_open_and_their_heads_are_ignored_by_name(family:
 
 
 def test_a_bare_modernbert_starts_its_head_afresh(tmp_path: Path) -> None:
-    transformers.ModernBertModel(AutoConfig.for_model("modernbert", **SIZES["modernbert"])).save_pretrained(tmp_path)
+    bare: Any = AutoModel.from_config(AutoConfig.for_model("modernbert", **SIZES["modernbert"]))
+    bare.save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
     model = open_model(tmp_path, LABELS, 5, list)
     head = FAMILIES["modernbert"]
