@@ -85,8 +85,8 @@ def _near_pairs_of_many(texts: Sequence[str]) -> Pairs:
     alike = alike[np.argsort(groups[alike], kind="stable")]
     found = [np.empty((0, 2), np.int64)]
     for block in _blocks(alike, groups):
-        pairs = block[_near_pairs([texts[number] for number in block.tolist()])]
-        found.append(np.sort(pairs, axis=1))
+        numbers: list[int] = block.tolist()
+        found.append(np.sort(block[_near_pairs([texts[number] for number in numbers])], axis=1))
     return np.concatenate(found)
 
 
