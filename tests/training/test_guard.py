@@ -108,6 +108,14 @@ def test_texts_that_really_have_one_label_are_no_collapse() -> None:
     assert read([[0, 1], [0, 99]], 0.01, 1.0).verdict == "collapsed"
 
 
+def test_a_slow_first_epoch_of_a_pretrained_model_is_no_reason_to_warn() -> None:
+    """Numbers of a run of MiniLM on `bist` (docs/recipes.md), whose loss fell only in the second half of its epoch."""
+    guard = replace(GUARD, prior=Prior(loss=0.6871, least=0.0, majority=1))
+    scored = found([[67, 54], [32, 120]])
+    assert guard.read(0, 1, 1 / 3, 0.6319, scored).verdict == "learns"
+    assert guard.read(0, 1, 1 / 3, 0.6594, scored).verdict == "warned", "by the mean over the whole epoch"
+
+
 def test_words_say_what_was_seen_what_it_means_and_what_is_done() -> None:
     warned = read(ONE_LABEL, 0.69, 0.4)
     text = GUARD.told(warned, [])
