@@ -87,7 +87,7 @@ def made(folder: Path, seeds: tuple[int, ...] = (13,)) -> tuple[Json, dict[str, 
     """A comparison with a baseline, and the histories of its runs."""
     runs = made_runs(folder, seeds)
     texts = {id: f"text of {id}" for id in runs[0].answers.ids}
-    found = comparison("tiny", runs, [Baseline("linear", runs[0].test)], folder, texts)
+    found = comparison("tiny", runs, [Baseline("linear", runs[0].test)], folder, texts=texts)
     found["engine_pairs"] = [engine_pair(len(seeds))]
     found["data"] = {
         "lengths": length_record(np.arange(1, 601, dtype=np.int32) % 300, 256),

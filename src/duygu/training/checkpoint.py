@@ -18,7 +18,8 @@ import numpy as np
 
 from duygu.errors import DuyguError, FolderError, UserError
 from duygu.files import delete_folder, make_folder, new_folder, read_json, verify, write_json
-from duygu.models.spec import ModelSpec, Shapes, tensor_shapes
+from duygu.models.families import Shapes
+from duygu.models.spec import ModelSpec, tensor_shapes
 from duygu.models.weights import LazyTensors, read_header, write_safetensors
 from duygu.recipe import Recipe
 from duygu.training.parameters import parameter_rules

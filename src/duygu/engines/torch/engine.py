@@ -27,7 +27,8 @@ from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules
 from duygu.training.plan import Batch, Shape
 
-FAMILIES = {**dict.fromkeys(PARTS, BertClassifier), "modernbert": ModernBertClassifier}
+Classifier = BertClassifier | ModernBertClassifier
+FAMILIES: Mapping[str, type[Classifier]] = {**dict.fromkeys(PARTS, BertClassifier), "modernbert": ModernBertClassifier}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 TIMINGS = 60  # of each product that tells; a third of a second
@@ -41,10 +42,10 @@ class State:
     recipe: Recipe
     device: torch.device
     masters: dict[str, nn.Parameter]
-    module: BertClassifier | ModernBertClassifier
+    module: Classifier
     optimiser: torch.optim.AdamW
     averages: dict[str, Tensor]  # of the masters, where the recipe wants them
-    scored: BertClassifier | None = None  # what computes with the averages, made when it is first scored with
+    scored: Classifier | None = None  # what computes with the averages, made when it is first scored with
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -226,7 +227,7 @@ def _average(state: State, rate: float) -> None:
     state.scored = None
 
 
-def _scored(state: State) -> BertClassifier:
+def _scored(state: State) -> Classifier:
     """The module to score with: that of the averages where there are any, made once after every step."""
     if not state.averages:
         return state.module
@@ -290,7 +291,7 @@ def _keys(state: State, batch: Batch, key: StepKey) -> Tensor:
     return site_keys(key, state.spec.layers, numbers_T, positions_T)
 
 
-def _module(spec: ModelSpec, weights: Mapping[str, Tensor], low: torch.dtype) -> BertClassifier:
+def _module(spec: ModelSpec, weights: Mapping[str, Tensor], low: torch.dtype) -> Classifier:
     """The module that computes with these weights."""
     with torch.device("meta"):
         module = FAMILIES[spec.family](spec, low)

@@ -3,7 +3,7 @@
 Scalars are single precision there. Tables are Markdown in the text tab.
 """
 
-# pyright: basic
+# pyright: basic, reportAttributeAccessIssue=false
 # because protobuf's messages have no types
 
 from __future__ import annotations

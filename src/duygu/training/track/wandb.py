@@ -13,6 +13,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 from duygu.files import delete_folder, make_folder
 from duygu.training.track.content import Confusion, Table
@@ -22,8 +23,8 @@ os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when the package
 
 import wandb
 
-QUIET = {"silent": True, "console": "off"}
-UNASKED = {  # what it would record of the machine and its code
+QUIET: dict[str, Any] = {"silent": True, "console": "off"}
+UNASKED: dict[str, Any] = {  # what it would record of the machine and its code
     "disable_code": True,
     "disable_git": True,
     "disable_job_creation": True,
@@ -39,7 +40,7 @@ MATRIX = ("Actual", "Predicted", "nPredictions")  # columns of W&B's own confusi
 
 def open_run(run: Tracked) -> WandB:
     """Start or go on. Raises PermissionError where it shall go online and has no key."""
-    mode = "online" if os.environ.get("WANDB_MODE") == "online" else "offline"
+    mode: Literal["online", "offline"] = "online" if os.environ.get("WANDB_MODE") == "online" else "offline"
     if mode == "online" and not wandb.login(prompt=False):
         raise PermissionError("WANDB_MODE=online needs a key: run wandb login")
     make_folder(run.folder)
@@ -56,7 +57,7 @@ def open_run(run: Tracked) -> WandB:
 class WandB:
     """A `Tracker` that writes a ``.wandb`` file."""
 
-    def __init__(self, run: Tracked, mode: str, number: str | None) -> None:
+    def __init__(self, run: Tracked, mode: Literal["online", "offline"], number: str | None) -> None:
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "duygu"),
             name=run.name,
