@@ -35,7 +35,7 @@ def test_finished_runs_become_one_comparison(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.md").read_text(encoding="utf-8").startswith("# duygu")
     assert set(result) == {
         "schema", "model", "verdict", "data", "engines", "engine_pairs", "baselines", "pairs", "protocols",
-        "calibration", "documents", "jobs", "notes", "runs",
+        "calibration", "documents", "audit", "jobs", "notes", "runs",
     }  # fmt: skip
     assert result["engines"]["torch"]["runs"] == 2
     accuracies = [run["test"]["accuracy"] for run in result["runs"] if run["engine"] == "jax"]

@@ -20,7 +20,7 @@ import pytest
 from duygu.errors import FolderError, printable
 from duygu.training.run_folder import length_record
 from duygu.verdict.baselines import Baseline
-from duygu.verdict.compare import compare_runs, comparison
+from duygu.verdict.compare import Background, compare_runs, comparison
 from duygu.verdict.page import comparison_page, run_page, write_page
 from duygu.verdict.page.against import cost_amounts, difference_charts, steps_table
 from duygu.verdict.page.bars import DifferenceChart
@@ -87,7 +87,7 @@ def made(folder: Path, seeds: tuple[int, ...] = (13,)) -> tuple[Json, dict[str, 
     """A comparison with a baseline, and the histories of its runs."""
     runs = made_runs(folder, seeds)
     texts = {id: f"text of {id}" for id in runs[0].answers.ids}
-    found = comparison("tiny", runs, [Baseline("linear", runs[0].test)], folder, texts=texts)
+    found = comparison("tiny", runs, Background((Baseline("linear", runs[0].test),), texts), folder)
     found["engine_pairs"] = [engine_pair(len(seeds))]
     found["data"] = {
         "lengths": length_record(np.arange(1, 601, dtype=np.int32) % 300, 256),

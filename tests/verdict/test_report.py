@@ -13,7 +13,7 @@ from rich.console import Console
 
 from duygu.errors import printable
 from duygu.verdict.baselines import Baseline
-from duygu.verdict.compare import comparison
+from duygu.verdict.compare import Background, comparison
 from duygu.verdict.metrics import Scores
 from duygu.verdict.report import markdown, notes, print_comparison, print_run, print_scores
 from duygu.verdict.runs import read_run
@@ -30,7 +30,7 @@ def make(tmp_path: Path, seeds: tuple[int, ...] = (13,), **fields: object) -> di
         for seed in seeds
         for noise, engine in enumerate(("torch", "jax"))
     ]
-    return comparison("tiny", runs, [Baseline("linear", runs[0].test)], tmp_path)
+    return comparison("tiny", runs, Background((Baseline("linear", runs[0].test),)), tmp_path)
 
 
 def shown(tmp_path: Path, width: int, **fields: object) -> str:

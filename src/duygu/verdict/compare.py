@@ -17,6 +17,7 @@ from duygu.data.doubts import label_doubts
 from duygu.data.duplicates import duplicate_groups
 from duygu.files import locked, make_folder, sweep, write_json, write_text
 from duygu.training.machine import cores
+from duygu.verdict.audit import Audit, brief_audit
 from duygu.verdict.baselines import Baseline, pooled_baselines
 from duygu.verdict.campaign import (
     Say,
@@ -38,7 +39,7 @@ from duygu.verdict.request import CompareRequest, added_seeds, claim, keep, keep
 from duygu.verdict.runs import Run, check_twins, engine_pairs, read_run
 from duygu.verdict.stats import MARGIN
 
-__all__ = ["CompareRequest", "Conclude", "common_precision", "compare", "compare_runs", "comparison"]
+__all__ = ["Background", "CompareRequest", "Conclude", "common_precision", "compare", "compare_runs", "comparison"]
 
 SCHEMA = 2  # of comparison.json
 
@@ -55,6 +56,15 @@ class Conclude:
 
     def __post_init__(self) -> None:
         require_conclusion(self.margin, self.protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What is known of the data besides the runs on it; little where only their folders are at hand."""
+
+    baselines: tuple[Baseline, ...] = ()
+    texts: Texts | None = None
+    audit: Audit | None = None
 
 
 def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
@@ -83,9 +93,13 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
         check_twins(runs)
         say("baselines: majority, and a linear model on words")
         parts = [(fold.split.train, fold.split.test) for fold in folds]
-        simple = pooled_baselines(corpus.texts, corpus.labels, corpus.names, parts)
+        known = Background(
+            baselines=pooled_baselines(corpus.texts, corpus.labels, corpus.names, parts),
+            texts=texts_of(corpus),
+            audit=brief_audit(request.data, corpus, groups, None if request.folds else folds[0].split),
+        )
         how = Conclude(request.margin, request.ensemble, request.protocol, jobs, tuple(added_seeds(out)))
-        result = _conclude(out, request.model, runs, simple, how, texts_of(corpus))
+        result = _conclude(out, request.model, runs, known, how)
         say(f"report: {out / PAGE}")
         return result
 
@@ -94,21 +108,20 @@ def compare_runs(folders: Sequence[str | Path], out: Path | None = None, how: Co
     """Compare finished run folders; with ``out``, write the same files there."""
     runs = [read_run(Path(folder)) for folder in folders]
     check_twins(runs)
-    model = str(runs[0].metrics["model"])
+    model, known = str(runs[0].metrics["model"]), Background(texts=known_texts(runs[0]))
     if out is None:
-        return comparison(model, runs, how=how, texts=known_texts(runs[0]))
+        return comparison(model, runs, known, how=how)
     make_folder(out)
     with locked(out):
-        return _conclude(out, model, runs, (), how, known_texts(runs[0]))
+        return _conclude(out, model, runs, known, how)
 
 
 def comparison(
     model: str,
     runs: Sequence[Run],
-    simple: Sequence[Baseline] = (),
+    known: Background = Background(),
     out: Path = Path(),
     how: Conclude = Conclude(),
-    texts: Texts | None = None,
 ) -> dict[str, Any]:
     """The content of ``comparison.json``; run folders within ``out`` are named relative to it."""
     pooled = pool(runs)
@@ -122,11 +135,12 @@ def comparison(
             engine: {**summary(own, how.ensemble), **intervals[engine]} for engine, own in by_engine(pooled).items()
         },
         "engine_pairs": [pair.as_json() for pair in found],
-        "baselines": [baseline.as_json() for baseline in simple],
+        "baselines": [baseline.as_json() for baseline in known.baselines],
         "pairs": [pair.as_json() for pair in engine_pairs(runs)],
         "protocols": report_2024(pooled) if how.protocol else None,
         "calibration": confidence(runs),
-        "documents": documents(runs, texts),
+        "documents": documents(runs, known.texts),
+        "audit": known.audit.as_json() if known.audit else None,
         "jobs": how.jobs,
         "notes": _notes(runs, how),
         "runs": [{**run.metrics, "name": run.name, "folder": _within(run.folder, out)} for run in runs],
@@ -142,10 +156,8 @@ def verdict(sentences: Sequence[str], engines: int) -> str:
     return "The engines have no seed in common: there is nothing to compare."
 
 
-def _conclude(
-    out: Path, model: str, runs: Sequence[Run], simple: Sequence[Baseline], how: Conclude, texts: Texts | None
-) -> dict[str, Any]:
-    result = comparison(model, runs, simple, out, how, texts)
+def _conclude(out: Path, model: str, runs: Sequence[Run], known: Background, how: Conclude) -> dict[str, Any]:
+    result = comparison(model, runs, known, out, how)
     write_json(out / "comparison.json", result)
     write_text(out / "report.md", markdown(result))
     write_text(out / PAGE, comparison_page(result, {run.name: read_history(run.folder) for run in runs}))

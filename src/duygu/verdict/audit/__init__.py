@@ -6,7 +6,7 @@ ever changed. A check is a function of the `Subject` in one of the modules here,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from duygu.data.corpus import Corpus, read_corpus, read_unlabelled
 from duygu.data.duplicates import duplicate_groups, exact_groups
 from duygu.data.sources import BY_DEFAULT, DataFormat
-from duygu.data.split import Split, read_split
+from duygu.data.split import IntArray, Split, read_split
 from duygu.data.tokens import TextTokenizer
 from duygu.errors import DataError
 from duygu.models.presets import PRESETS
@@ -26,7 +26,7 @@ from duygu.verdict.audit.folds import drawn, fold_numbers, out_of_fold
 from duygu.verdict.baselines import LINEAR, predictors
 from duygu.verdict.metrics import FloatArray
 
-__all__ = ["Audit", "Finding", "audit"]
+__all__ = ["Audit", "Finding", "audit", "brief_audit"]
 
 
 def audit(
@@ -54,9 +54,31 @@ def audit(
     subject = Subject(corpus, exact_groups(corpus.texts), near)
     tokenizer = None if model is None else _tokenizer(model, corpus, progress)
     found = [*_of_texts(subject, tokenizer, progress), *(_of_labels(subject, given, progress) if labelled else ())]
-    counts = np.bincount(corpus.labels, minlength=len(corpus.names)).tolist() if labelled else []
+    return _audit(str(data), corpus, given, model, found)
+
+
+def brief_audit(data: str, corpus: Corpus, near: IntArray, split: Split | None) -> Audit:
+    """What can be found without cross-validation, for the page of a comparison; ``near`` are the groups of copies."""
+    subject = Subject(corpus, exact_groups(corpus.texts), near)
+    found = [
+        lengths.encodings(subject),
+        lengths.word_lengths(subject),
+        copies.exact_copies(subject),
+        copies.near_copies(subject),
+        labels.balance(subject),
+        copies.conflicts(subject),
+    ]
+    if split is not None:
+        seen = np.concatenate([split.train, split.validation])
+        linear = predictors(corpus.texts, corpus.labels, len(corpus.names))[LINEAR]
+        found.append(copies.leakage(subject, split, linear(seen, split.test)))
+    return _audit(data, corpus, split, None, found)
+
+
+def _audit(data: str, corpus: Corpus, given: Split | None, model: str | None, found: Sequence[Finding]) -> Audit:
+    counts = np.bincount(corpus.labels, minlength=len(corpus.names)).tolist() if corpus.names else []
     return Audit(
-        data=str(data),
+        data=data,
         documents=len(corpus.texts),
         labels=dict(zip(corpus.names, counts, strict=True)),
         digest=corpus.digest,

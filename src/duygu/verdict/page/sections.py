@@ -130,7 +130,7 @@ def audit(evidence: Evidence) -> Element | None:
     found = evidence.comparison.get("audit")
     if not found:
         return None
-    from duygu.verdict.page.findings import audit_section  # pyright: ignore  # imports this module itself
+    from duygu.verdict.page.findings import audit_section  # imports this module itself
 
     return audit_section(found)
 
