@@ -35,7 +35,7 @@ from duygu.verdict.page import PAGE, comparison_page, read_history
 from duygu.verdict.pooling import by_engine, pool
 from duygu.verdict.protocols import report_2024
 from duygu.verdict.report import markdown
-from duygu.verdict.request import CompareRequest, added_seeds, claim, keep, keep_recipe, require_conclusion
+from duygu.verdict.request import CompareRequest, added_seeds, claim, keep, keep_recipe, most_jobs, require_conclusion
 from duygu.verdict.runs import Run, check_twins, engine_pairs, read_run
 from duygu.verdict.stats import MARGIN
 
@@ -79,7 +79,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
         claim(request)
         corpus = read_corpus(request.data, **request.format.as_dict())
         jobs = runs_at_once(request, say)
-        request = keep(_with_threads(request, jobs), corpus)
+        request = keep(_with_threads(request, jobs), corpus, jobs)
         keep_recipe(request)
         groups = duplicate_groups(corpus.texts)
         folds = common_folds(request, corpus, groups)
@@ -98,7 +98,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
             texts=texts_of(corpus),
             audit=brief_audit(request.data, corpus, groups, None if request.folds else folds[0].split),
         )
-        how = Conclude(request.margin, request.ensemble, request.protocol, jobs, tuple(added_seeds(out)))
+        how = Conclude(request.margin, request.ensemble, request.protocol, most_jobs(out), tuple(added_seeds(out)))
         result = _conclude(out, request.model, runs, known, how)
         say(f"report: {out / PAGE}")
         return result

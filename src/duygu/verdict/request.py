@@ -105,7 +105,7 @@ def claim(request: CompareRequest) -> None:
             delete_folder(path) if path.is_dir() else path.unlink()
 
 
-def keep(request: CompareRequest, corpus: Corpus) -> CompareRequest:
+def keep(request: CompareRequest, corpus: Corpus, jobs: int) -> CompareRequest:
     """Record the request, or hold a resumed comparison to the one it began with; the request as it now stands.
 
     Seeds may be added, which is recorded as such where results had been seen by then.
@@ -119,6 +119,7 @@ def keep(request: CompareRequest, corpus: Corpus) -> CompareRequest:
         "format": request.format.as_dict(),
         "seeds": list(request.seeds),
         "added_seeds": [],
+        "jobs": jobs,
         **{name: getattr(request, name) for name in RECORDED},
         "engines": list(request.engines),
     }
@@ -132,6 +133,12 @@ def added_seeds(out: Path) -> list[int]:
     """Seeds that were added after a first comparison had been seen."""
     path = out / "request.json"
     return read_json(path).get("added_seeds", []) if path.exists() else []
+
+
+def most_jobs(out: Path) -> int:
+    """How many runs of the comparison went on at a time at most."""
+    path = out / "request.json"
+    return read_json(path).get("jobs", 1) if path.exists() else 1
 
 
 def keep_recipe(request: CompareRequest) -> None:
@@ -159,4 +166,5 @@ def _held(asked: dict[str, Any], was: Mapping[str, Any], out: Path) -> dict[str,
     if changed:
         raise FolderError(f"was begun with other {' and '.join(changed)}", str(out), AGAIN)
     seen = more if (out / "comparison.json").exists() else []
-    return {**now, "added_seeds": [*was.get("added_seeds", []), *seen]}
+    jobs = max(now["jobs"], was.get("jobs", 1))  # at any time, since all runs' times stand in one table
+    return {**now, "jobs": jobs, "added_seeds": [*was.get("added_seeds", []), *seen]}
