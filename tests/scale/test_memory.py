@@ -60,7 +60,7 @@ def test_torch_saves_what_autograd_says(low: Any, length: int) -> None:
     one = batch(16, length, False)
     layout = _layout(one, state.device)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        _loss(state.module(state.module.words(layout), layout, _keys(state, one, StepKey(1, 1))), one)
+        _loss(state.module(state.module.words(layout), layout, _keys(state, one, StepKey(1, 1))), one, 0.0)
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in packed}
     found = sum(size for place, size in storages.items() if place not in own)
     assert torch_saved(SPEC, low, 16 * length, length) == pytest.approx(found, rel=0.05)

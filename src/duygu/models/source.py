@@ -7,6 +7,7 @@ files that duygu reads come at all.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shutil
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, cast
 
 from duygu.errors import ModelError
 from duygu.files import read_json, write_json
-from duygu.models.checkpoints import repository
+from duygu.models.checkpoints import CHECKPOINTS, repository
 from duygu.models.conversion import converted
+from duygu.models.presets import PRESETS
 from duygu.models.progress import Progress
 from duygu.models.spec import family_of, read_spec
 
@@ -33,6 +35,7 @@ RUN_FILES = (".json", ".txt", ".model", ".safetensors")  # what a run may need; 
 ORIGIN = "duygu-origin.json"  # beside a copied model: which commit of the hub it is
 FETCH_AGAIN = "fetch the index and all shards again from the model's source"
 ANY_LABELS = ("a", "b")
+MISSPELT = 64  # letters of a name that are compared with those of presets
 _NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>\w[\w.-]*(/[\w.-]+)*))?", re.ASCII)
 
 
@@ -58,7 +61,9 @@ def find_model(source: str | Path, progress: Progress) -> Source:
         return _source(name, folder, _origin(folder), progress)
     if hub_name(name):
         return _from_hub(name, progress)
+    near = difflib.get_close_matches(name[:MISSPELT], (*PRESETS, *CHECKPOINTS), n=1)
     fix = "give a folder, a model of the hub as owner/name, or a preset, as duygu models lists them"
+    fix = f"did you mean {near[0]}? Else {fix}" if near else fix
     raise ModelError(f"there is no model folder {name!r}", f"model {name}", fix)
 
 
