@@ -335,6 +335,7 @@ def test_module_runs_as_the_script_does() -> None:
     assert done.stdout.startswith("duygu, version ")
 
 
+@pytest.mark.slow
 def test_parity_passes_on_the_tiny_model(texts: Path, duygu: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = duygu("parity", "tiny", texts, "--steps", "2", "--documents", "8", "--json")
     assert done.returncode == 0, done.stderr

@@ -152,6 +152,7 @@ def test_random_labels_have_no_word_list() -> None:
     assert found.numbers["reproduced"] == pytest.approx(found.numbers["shuffled"]["reproduced"], abs=0.1)
 
 
+@pytest.mark.slow
 def test_labels_counted_with_much_noise_are_not_called_counted() -> None:
     assert by_words(counted(1000, seed=5, noise=0.25)[0]).level == "fine"
 

@@ -15,7 +15,9 @@ from tests.engines.families import CASES
 NEW = [case for case in CASES if case != "bert"]  # the other tests of this folder are of BERT
 LIKE_OTHERS = {"electra", "roberta"}  # nothing in them that the next case does not have too
 by_case = pytest.mark.parametrize("case", NEW)
-by_kind = pytest.mark.parametrize("case", [case for case in NEW if case not in LIKE_OTHERS])
+KINDS = [case for case in NEW if case not in LIKE_OTHERS]
+LONG = ("distilbert", "modernbert, mean")  # whose training is another's but for names or pooling
+by_kind = pytest.mark.parametrize("case", KINDS)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,9 @@ def test_known_mistakes_are_seen(case: str, wrong: str) -> None:
     assert np.abs(found - families.oracle_logits(case)).max() > 1e-4
 
 
-@by_kind
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in LONG else case for case in KINDS]
+)
 def test_trajectories_agree_with_dropout_on(case: str) -> None:
     (losses, weights), (others, other_weights) = (families.trajectory(open_engine(name), case) for name in ENGINES)
     assert losses[-10:].mean() < 0.9 * losses[:10].mean(), "it learns"

@@ -66,7 +66,7 @@ def test_torch_saves_what_autograd_says(low: Any, length: int) -> None:
     assert torch_saved(SPEC, low, 16 * length, length) == pytest.approx(found, rel=0.05)
 
 
-@pytest.mark.parametrize("low", ["fp32", "bf16"])
+@pytest.mark.parametrize("low", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_jax_needs_what_its_compiler_says(low: Any) -> None:
     """The oracle: XLA's own account of a gradient's temporary memory; twice the tokens tell what a token takes."""
     engine: Any = open_engine("jax", 2)

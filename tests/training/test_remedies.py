@@ -253,7 +253,7 @@ def job_of(texts: Path, out: Path, engine: EngineName, recipe: Recipe) -> Job:
     return Job(str(texts), "tiny", engine, recipe, out, threads=1)
 
 
-@pytest.mark.parametrize("engine", ["torch", "jax"])
+@pytest.mark.parametrize("engine", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 def test_a_run_with_every_remedy_resumes_to_the_bit(
     texts: Path, tmp_path: Path, engine: EngineName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
