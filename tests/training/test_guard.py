@@ -36,7 +36,7 @@ def found(confusion: list[list[int]]) -> Scores:
     return scores(logits, labels, ("down", "up"))
 
 
-LEARNT, ONE_LABEL = [[40, 10], [5, 45]], [[0, 50], [1, 49]]
+LEARNT, LUCK, ONE_LABEL = [[40, 10], [5, 45]], [[26, 24], [24, 26]], [[0, 50], [1, 49]]
 
 
 def read(confusion: list[list[int]], loss: float, progress: float, attempt: int = 0, **thresholds: float) -> Reading:
@@ -83,8 +83,8 @@ def test_a_reading_holds_what_was_seen() -> None:
 )
 def test_either_sign_is_enough_and_time_decides(progress: float, verdict: str) -> None:
     assert read(ONE_LABEL, 0.3, progress).verdict == verdict
-    assert read(LEARNT, 0.66, progress).verdict == verdict
-    assert read(LEARNT, 0.65, progress).verdict == "learns"
+    assert read(LUCK, 0.66, progress).verdict == verdict
+    assert read(LUCK, 0.65, progress).verdict == "learns"
     both = read(ONE_LABEL, 0.69, progress)
     assert len(both.reasons) == 2
     assert "99% of the answers on the validation part are 'up'" in both.reasons[1]
@@ -95,7 +95,14 @@ def test_thresholds_are_fields_of_the_recipe() -> None:
     assert read(ONE_LABEL, 0.3, 0.4, guard_mark=0.4).verdict == "collapsed"
     assert read(ONE_LABEL, 0.3, 0.4, guard_warn=0.5).verdict == "early"
     assert read(ONE_LABEL, 0.3, 1.0, guard_share=1.0).verdict == "learns"
-    assert read(LEARNT, 0.66, 1.0, guard_loss=0.97).verdict == "learns"
+    assert read(LUCK, 0.66, 1.0, guard_loss=0.97).verdict == "learns"
+
+
+def test_a_high_loss_is_no_collapse_where_the_answers_are_right() -> None:
+    """Numbers of `tiny` on the bundled corpus: after 75 % of the updates a loss of .681 for .693, and 79 % right."""
+    guard = replace(GUARD, prior=Prior(loss=0.693, least=0.0, majority=1))
+    assert guard.read(0, 3, 0.75, 0.681, found([[38, 10], [10, 38]])).verdict == "learns"
+    assert guard.read(0, 3, 0.75, 0.681, found([[28, 20], [24, 24]])).verdict == "collapsed"
 
 
 def test_the_last_evaluation_of_an_attempt_is_judged_as_its_end() -> None:
@@ -113,7 +120,7 @@ def test_a_slow_first_epoch_of_a_pretrained_model_is_no_reason_to_warn() -> None
     guard = replace(GUARD, prior=Prior(loss=0.6871, least=0.0, majority=1))
     scored = found([[67, 54], [32, 120]])
     assert guard.read(0, 1, 1 / 3, 0.6319, scored).verdict == "learns"
-    assert guard.read(0, 1, 1 / 3, 0.6594, scored).verdict == "warned", "by the mean over the whole epoch"
+    assert guard._loss_reasons(0.6594), "the mean over the whole epoch is above the limit"
 
 
 def test_words_say_what_was_seen_what_it_means_and_what_is_done() -> None:

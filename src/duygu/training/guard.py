@@ -75,7 +75,9 @@ class Guard:
     ) -> Reading:
         """Judge the evaluation ``found`` after ``epoch``; the last one of an attempt is judged as if at its end."""
         predicted, true = (np.sum(found.confusion, axis=axis) / found.documents for axis in (0, 1))
-        reasons = [*self._loss_reasons(train_loss), *self._label_reasons(predicted, true, found.mcc)]
+        reasons = self._label_reasons(predicted, true, found.mcc)
+        if found.accuracy_interval[0] <= true[self.prior.majority]:  # else it reads, however high its loss
+            reasons = [*self._loss_reasons(train_loss), *reasons]
         return Reading(
             attempt=attempt,
             epoch=epoch,
