@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from duygu.training.run_folder import safe_cell
 from duygu.verdict.calibration import (
     Doubles,
     Labels,
@@ -26,6 +25,7 @@ from duygu.verdict.calibration import (
     selective_risk,
     tempered,
 )
+from duygu.verdict.pooling import label_numbers
 from duygu.verdict.runs import Run
 
 COVERAGES = 50  # points of a risk-coverage curve
@@ -58,15 +58,9 @@ def confidence(runs: Sequence[Run]) -> dict[str, object]:
     return {engine: _engine([run for run in runs if run.engine == engine]) for engine in engines}
 
 
-def label_numbers(run: Run) -> Labels:
-    """(N,) true labels of the test documents as numbers of the run's labels."""
-    numbers = {safe_cell(name): number for number, name in enumerate(run.test.labels)}
-    return np.array([numbers[str(name)] for name in run.answers.labels], np.int32)
-
-
 def _engine(runs: Sequence[Run]) -> dict[str, object]:
     temperatures = {run.name: run.metrics.get("temperature") for run in runs}
-    plain = [_Answered(run.answers.probabilities, label_numbers(run)) for run in runs]
+    plain = [_Answered(run.answers.probabilities, label_numbers(run, run.answers.labels)) for run in runs]
     scaled = [
         _Answered(tempered(one.probability, float(temperature)), one.labels)
         for one, temperature in zip(plain, temperatures.values(), strict=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from duygu.data.corpus import Corpus, read_corpus
 from duygu.errors import UserError
 from duygu.training.run_folder import recorded_format, safe_cell
-from duygu.verdict.confidence import label_numbers
+from duygu.verdict.pooling import label_numbers
 from duygu.verdict.runs import Run
 
 SHOWN = 20  # documents of either list
@@ -88,7 +88,9 @@ def _documents(runs: Sequence[Run]) -> list[_Document]:
     given: defaultdict[str, defaultdict[tuple[int, int | None], set[int]]] = defaultdict(lambda: defaultdict(set))
     labels: dict[str, int] = {}
     for run in runs:
-        rows = zip(run.answers.ids, label_numbers(run).tolist(), run.answers.probabilities, strict=True)
+        rows = zip(
+            run.answers.ids, label_numbers(run, run.answers.labels).tolist(), run.answers.probabilities, strict=True
+        )
         for id, label, probability in rows:
             labels[id] = label
             answers[id][run.engine].append(probability)
