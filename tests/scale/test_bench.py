@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from duygu.scale.environments import ENVIRONMENTS, RECORD
-from duygu.scale.report import markdown
+from duygu.scale.report import markdown, tables
 
 Duygu = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = "duygu-torch,duygu-jax,pipeline-best,flax,kerashub-torch,duygu,tokenizers-fast"
@@ -56,6 +56,13 @@ def test_result_is_written_as_printed(finished: tuple[Path, dict[str, Any], str]
     assert {"command", "machine", "threads", "low_precision", "rounds", "parts", "bars"} <= printed.keys()
     assert printed["machine"]["processor"]
     assert out.with_suffix(".md").read_text(encoding="utf-8") == markdown(printed)
+
+
+def test_a_part_in_which_nobody_took_part_has_no_table(finished: tuple[Path, dict[str, Any], str]) -> None:
+    # as with --workloads W1,W4 --contenders tokenizers
+    result = finished[1]
+    empty = [{**part, "contenders": []} if part["name"] == "W1" else part for part in result["parts"]]
+    assert len(tables({**result, "parts": empty})) == len(tables(result)) - 1
 
 
 def test_training_is_measured_step_by_step(finished: tuple[Path, dict[str, Any], str]) -> None:

@@ -17,8 +17,9 @@ Cell = Callable[[Json], str]  # a contender's summary to text
 
 
 def tables(result: Json) -> list[Table]:
-    """Every table, in reading order."""
-    return [*map(_part_table, result["parts"]), *_bar_tables(result["bars"])]
+    """Every table, in reading order; none of a part in which nobody took part."""
+    measured = (part for part in result["parts"] if part["contenders"])
+    return [*map(_part_table, measured), *_bar_tables(result["bars"])]
 
 
 def markdown(result: Json) -> str:
