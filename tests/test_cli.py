@@ -33,7 +33,7 @@ OPTIONS = {
     "train": "engine model out recipe set print-recipe seed split split-seed resume overwrite threads fold track "
     + FORMAT,
     "compare": "model engines seeds folds margin ensemble protocol jobs out recipe set print-recipe split split-seed "
-    f"resume overwrite threads track {FORMAT}",
+    f"resume overwrite threads track texts {FORMAT}",
     "evaluate": f"split engine precision threads {FORMAT}",
     "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",
@@ -41,7 +41,7 @@ OPTIONS = {
     "demo": "out",
     "doctor": "model recipe set engine",
     "models": "",
-    "report": "",
+    "report": "texts",
 }
 Runs = dict[str, tuple[Path, dict[str, Any]]]
 Answer = tuple[int, str, str]

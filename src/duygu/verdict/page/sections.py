@@ -220,7 +220,8 @@ def _facts(evidence: Evidence) -> list[tuple[Element, Element]]:
     ]
     if "documents" in data:
         counts = ", ".join(f"{label} {count}" for label, count in data.get("labels", {}).items())
-        facts.append(("documents", f"{data['documents']} ({counts}); {data.get('truncated', 0)} cut to the limit"))
+        cut = "" if evidence.models else f"; {data.get('truncated', 0)} cut to the limit"
+        facts.append(("documents", f"{data['documents']} ({counts}){cut}"))
     facts += [("note on the data", str(warning)) for warning in data.get("warnings", ())]
     for name, key in (("texts", "corpus"), ("token ids", "tokens"), ("split", "split")):
         if key in data:
