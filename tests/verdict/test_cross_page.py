@@ -70,11 +70,11 @@ def test_the_page_says_engines_first_then_models_and_has_every_part_of_each_mode
     engines, models = found["verdict"].split(". ", 1)
     assert text.index(engines) < text.index(models) < text.index("On the test part")
     for model in SKILLS:
-        for part in ("label by label", "reliability", "validation accuracy", "loss, epoch by epoch", "every table"):
+        for part in ("label by label", "reliability", "validation accuracy", "loss, epoch by epoch", "its own tables"):
             assert f"{model}: {part}" in text
     root = ElementTree.fromstring(page.partition("\n")[2])
     figures = [element for element in root.iter("svg") if element.get("role") == "img"]
-    assert len({figure.get("aria-label") for figure in figures}) == len(figures) - len(SKILLS)  # one folded in each
+    assert len({figure.get("aria-label") for figure in figures}) == len(figures)
     assert len(list(root.iter("h1"))) == 1
 
 
@@ -99,6 +99,7 @@ def test_lost_histories_and_missing_parts_leave_the_rest(tmp_path: Path) -> None
     for part in ("How sure they are", "What was cut", "The documents themselves", "The models against each other"):
         assert part not in page
     assert "Every model in every engine" in page
+    assert "No history.jsonl was found for alpha-torch-1, " in page
     evidence = comparison_evidence(found, {})
     assert sum(part(evidence) is not None for part in CROSSED) == 7
 

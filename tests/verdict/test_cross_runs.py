@@ -17,14 +17,13 @@ from duygu.recipe import Recipe
 from duygu.verdict import processes
 from duygu.verdict.compare import CompareRequest, compare
 from duygu.verdict.request import recorded
-from tests.conftest import TEXTS
 
 DISTILBERT = {"model_type": "distilbert", "n_layers": 1, "dim": 32, "n_heads": 2, "hidden_dim": 64}
 
 
-def small_model(folder: Path) -> Path:
+def small_model(folder: Path, texts: Path) -> Path:
     """A DistilBERT with random weights, and a tokenizer other than that of ``tiny``."""
-    tokenizer = TextTokenizer.train([" ".join(words) for words in TEXTS.values()], 90)
+    tokenizer = TextTokenizer.train([path.read_text(encoding="utf-8") for path in sorted(texts.glob("*/*"))], 90)
     config = {**DISTILBERT, "vocab_size": tokenizer.vocabulary, "max_position_embeddings": 64}
     spec = read_spec(config, ("a", "b"), "config.json")
     tensors = ((name, initialise(name, shape, spec, 0)) for name, shape in tensor_shapes(spec).items())
@@ -38,7 +37,7 @@ def test_two_models_are_trained_by_their_own_recipes_and_a_second_run_repeats_no
     duygu: Callable[..., subprocess.CompletedProcess[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, out = small_model(tmp_path / "small one"), tmp_path / "out"
+    model, out = small_model(tmp_path / "small one", texts), tmp_path / "out"
     few = ("--set", "epochs=1", "--set", "length=16", "--threads", 1)
     done = duygu("compare", texts, "--model", f"tiny,{model}", "--engines", "torch", "--out", out, *few)
     assert done.returncode in (0, 3), done.stderr

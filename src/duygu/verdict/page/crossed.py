@@ -17,12 +17,12 @@ from duygu.verdict.page.evidence import Evidence
 from duygu.verdict.page.figures import accuracy_course, accuracy_dots, label_dots, loss_apart, loss_course, loss_steps
 from duygu.verdict.page.layout import beside, folded, grid, section, unfolding
 from duygu.verdict.page.markup import Element, Node, tag
-from duygu.verdict.page.sections import audit, confusion, origin
+from duygu.verdict.page.sections import audit, confusion, lost_histories, origin
 from duygu.verdict.page.texts import document_lists
 from duygu.verdict.page.trust import bin_table, trust_charts, trust_table
 from duygu.verdict.report import notes, title
 from duygu.verdict.runs import engine_title
-from duygu.verdict.tables import Table, cost_table, epoch_table, run_table, tables, turned
+from duygu.verdict.tables import Table, confusion_tables, cost_table, epoch_table, run_table, tables, turned
 
 
 def verdict(evidence: Evidence) -> Element:
@@ -117,8 +117,8 @@ def courses(evidence: Evidence) -> Element:
     for make in makers:
         charts = [(name, chart) for name, own in evidence.models if (chart := make(own)) is not None]
         rows += [beside(*map(draw, _on_one_scale(charts)))] if charts else []
-    numbers = [unfolding(f"{name}: the numbers of the figures", *_course_numbers(own)) for name, own in evidence.models]
-    return section("How they learned", *rows, *numbers)
+    numbers = [unfolding(f"{name}: every step", *_course_numbers(name, own)) for name, own in evidence.models]
+    return section("How they learned", *rows, lost_histories(evidence), *numbers)
 
 
 def cost(evidence: Evidence) -> Element:
@@ -139,11 +139,8 @@ def lengths(evidence: Evidence) -> Element | None:
 
 
 def one_by_one(evidence: Evidence) -> Element:
-    """What was not the same for all models, and all tables of each by itself."""
-    every = [
-        unfolding(f"{name}: every table", *(grid(table) for table in tables(one.comparison)))
-        for name, one in evidence.models
-    ]
+    """What was not the same for all models, and the tables of each by itself."""
+    every = [unfolding(f"{name}: its own tables", *map(grid, _tables(own))) for name, own in evidence.models]
     return section("Model by model", grid(setup_table(evidence.comparison)), *every)
 
 
@@ -181,11 +178,17 @@ def _named(table: Table) -> Element:
     return tag("div", grid(table), class_="named")
 
 
-def _course_numbers(evidence: Evidence) -> list[Element]:
+def _tables(evidence: Evidence) -> list[Table]:
+    """All tables of a comparison of this model alone, but for the matrices, which have a better form above."""
+    shown = {table.title for table in confusion_tables(evidence.engines)}
+    return [table for table in tables(evidence.comparison) if table.title not in shown]
+
+
+def _course_numbers(name: str, evidence: Evidence) -> list[Element]:
     """Epochs, steps, and how far the engines' losses are apart."""
     apart, steps = loss_apart(evidence), steps_table(evidence)
     found = [grid(epoch_table(evidence.engines))]
-    found += [draw(apart)] if apart else []
+    found += [draw(replace(apart, title=_titled(name, apart.title)))] if apart else []
     return [*found, grid(steps)] if steps else found
 
 

@@ -82,12 +82,18 @@ def courses(evidence: Evidence) -> Element:
     """How the runs went, as figures and as a table."""
     charts = [accuracy_course(evidence), loss_course(evidence), loss_steps(evidence), loss_apart(evidence)]
     drawn = [draw(chart) for chart in charts if chart is not None]
-    missing = [run["name"] for run in evidence.comparison["runs"] if run["name"] not in evidence.steps]
-    lost = f"No history.jsonl was found for {', '.join(missing)}, so their steps are not shown." if missing else None
-    left_out = tag("p", lost, class_="note") if lost else None
     heading = "How they learned" if evidence.compares else "How it learned"
     steps = folded(steps_table(evidence))
-    return section(heading, beside(*drawn), left_out, grid(epoch_table(evidence.engines)), steps)
+    return section(heading, beside(*drawn), lost_histories(evidence), grid(epoch_table(evidence.engines)), steps)
+
+
+def lost_histories(evidence: Evidence) -> Element | None:
+    """Which runs' steps cannot be shown."""
+    missing = [run["name"] for run in evidence.comparison["runs"] if run["name"] not in evidence.steps]
+    if not missing:
+        return None
+    lost = f"No history.jsonl was found for {', '.join(missing)}, so their steps are not shown."
+    return tag("p", lost, class_="note")
 
 
 def confusions(evidence: Evidence) -> Element:
