@@ -149,6 +149,7 @@ def test_one_seed_is_no_surer_than_mcnemar_in_any_engine_and_says_what_it_compar
             assert score["minimum_detectable"] >= single.minimum_detectable
         assert pair["sentence"].endswith("this compares trained models, not what they began as.")
     assert found["engine_pairs"][0]["sentence"].endswith("two trained models, not two frameworks.")
+    assert found["verdict"].endswith("not frameworks and not what the models began as.")
 
 
 def test_the_verdict_names_engines_first_then_who_beats_whom(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from duygu.verdict.runs import engine_title
 from duygu.verdict.stats import MARGIN
 from duygu.verdict.tables import points
 
+ONE_SEED_OF_ALL = "With one seed each, this compares trained models, not frameworks and not what the models began as."
+
 
 def model_contrasts(pooled: Sequence[Pooled], margin: float = MARGIN) -> list[Contrast]:
     """Every pair of models that share a seed in all the engines that both ran in, uncorrected."""
@@ -28,7 +30,9 @@ def model_contrasts(pooled: Sequence[Pooled], margin: float = MARGIN) -> list[Co
 
 def cross_verdict(engines: Sequence[tuple[str, Contrast]], models: Sequence[Contrast], margin: float) -> str:
     """First the engines over all models, then the models: who is better than whom, and what stays open."""
-    return f"{_of_engines(engines, margin)} {_of_models(models, margin)}"
+    single = all(len(pair.seeds) == 1 for pair in (*models, *(pair for _, pair in engines)))
+    found = f"{_of_engines(engines, margin)} {_of_models(models, margin)}"
+    return f"{found} {ONE_SEED_OF_ALL}" if single and (engines or models) else found
 
 
 def _pair(a: str, b: str, pooled: Sequence[Pooled], measured: Mapping[str, Measured], margin: float) -> Contrast | None:

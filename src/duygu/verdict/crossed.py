@@ -92,7 +92,10 @@ def cross_table(comparison: Json, columns: Sequence[Column]) -> Table:
 def engine_tables(comparison: Json) -> list[Table]:
     """The engines against each other, a row for every model, score by score."""
     pairs = comparison["engine_pairs"]
-    names = [f"{pair['model']}: {engine_title(pair['a'])} - {engine_title(pair['b'])}" for pair in pairs]
+    engines = [f"{engine_title(pair['a'])} - {engine_title(pair['b'])}" for pair in pairs]
+    if len(set(engines)) == 1:
+        return _difference_tables(engines[0], [pair["model"] for pair in pairs], pairs)
+    names = [f"{pair['model']}: {both}" for pair, both in zip(pairs, engines, strict=True)]
     return _difference_tables("The engines against each other", names, pairs)
 
 
