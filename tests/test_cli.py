@@ -33,7 +33,7 @@ OPTIONS = {
     "train": "engine model out recipe set print-recipe seed split split-seed resume overwrite threads fold track "
     + FORMAT,
     "compare": "model engines seeds folds margin ensemble protocol jobs out recipe set print-recipe split split-seed "
-    f"resume overwrite threads track {FORMAT}",
+    f"resume overwrite threads track texts {FORMAT}",
     "evaluate": f"split engine precision threads {FORMAT}",
     "parity": f"steps documents seed set threads {FORMAT}",
     "predict": "engine precision threads",
@@ -41,7 +41,7 @@ OPTIONS = {
     "demo": "out",
     "doctor": "model recipe set engine",
     "models": "",
-    "report": "",
+    "report": "texts",
 }
 Runs = dict[str, tuple[Path, dict[str, Any]]]
 Answer = tuple[int, str, str]
@@ -152,6 +152,9 @@ def test_traceback_is_shown_on_request(
         ("report nowhere", "neither comparison.json nor metrics.json"),
         ("compare nowhere", "give --model and --out with DATA"),
         ("compare run run --model tiny", "leave --model out"),
+        ("compare nowhere --model tiny,./tiny,tiny --out out", "each must be named once"),
+        ("compare nowhere --model tiny,,berturk --out out", "nothing between two commas"),
+        ("compare --model tiny,berturk --print-recipe", "name one with --print-recipe"),
         ("compare nowhere --model tiny --out out --seeds 1,b", "not a list of whole numbers"),
         ("compare nowhere --model tiny --out out --engines torch,tf", "no engine 'tf'"),
         ("compare nowhere --model tiny --out out --margin 0", "the margin must be above 0"),

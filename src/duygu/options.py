@@ -81,6 +81,9 @@ split_option = click.option("--split", metavar="FILE", help="Take the split save
 track_option = click.option(
     "--track", metavar="LIST", default="", callback=trackers, help="Follow runs in wandb, tensorboard, mlflow."
 )
+texts_option = click.option(
+    "--texts/--no-texts", default=True, help="Quote documents in the report, or list them by their ids alone."
+)
 settings_option = click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one recipe field, as in --set epochs=3."
 )

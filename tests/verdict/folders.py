@@ -35,6 +35,8 @@ class Written:
     fold: int | None = None
     copies: tuple[tuple[int, ...], ...] | None = ()  # documents that are copies; None as an older duygu has it
     temperature: float | None = 1.5
+    model: str = "tiny"
+    tokens: str = "e" * 64
 
     @property
     def labels(self) -> IntArray:
@@ -55,7 +57,7 @@ def write_run(folder: Path, run: Written = Written()) -> Path:
     write_text(folder / "recipe.toml", run.recipe.changed({"seed": run.seed}).to_toml())
     write_json(folder / "metrics.json", _metrics(run))
     write_json(folder / "environment.json", {"start_weights": run.start_digest})
-    data: dict[str, object] = {"corpus": "d" * 64, "tokens": "e" * 64, "split": run.split_digest, "parts": {}}
+    data: dict[str, object] = {"corpus": "d" * 64, "tokens": run.tokens, "split": run.split_digest, "parts": {}}
     if run.copies is not None:
         data["copies"] = [[f"{number:04}.txt" for number in group] for group in run.copies]
     write_json(folder / "data.json", data)
@@ -78,7 +80,7 @@ def _metrics(run: Written) -> dict[str, object]:
     ]
     return {
         "engine": run.engine,
-        "model": "tiny",
+        "model": run.model,
         "seed": run.seed,
         "fold": run.fold,
         "precision": run.recipe.precision,

@@ -136,7 +136,8 @@ def test_the_start_of_a_checkpoint_is_written_once_without_code_or_pickles(
         (source / name).write_text(name)
     (source / "sub").mkdir()
     request_.out.mkdir()
-    start = Path(common_start(replace(request_, model=str(source))))
+    (model,) = replace(request_, model=str(source)).models
+    start = Path(common_start(request_.out, model))
     assert start == request_.out / "start"
     assert sorted(path.name for path in start.iterdir()) == ["config.json", "model.safetensors", "vocab.txt"]
     assert (start / "model.safetensors").samefile(source / "model.safetensors")

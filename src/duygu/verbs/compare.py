@@ -1,4 +1,4 @@
-"""``duygu compare``: both engines, many seeds, one table."""
+"""``duygu compare``: models, engines and seeds in one table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from duygu.data.sources import BY_DEFAULT
-from duygu.errors import FolderError
+from duygu.errors import FolderError, UserError
 from duygu.options import (
     RecipeCommand,
     chosen_recipe,
@@ -20,6 +20,7 @@ from duygu.options import (
     json_option,
     recipe_options,
     show_recipe,
+    texts_option,
     threads_option,
     track_option,
     whole_numbers,
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from duygu.verdict.request import CompareRequest
 
 
-@click.command(cls=RecipeCommand, short_help="Train in both engines and print one table.")
+@click.command(cls=RecipeCommand, short_help="Train models in both engines and print one table.")
 @click.argument("sources", metavar="DATA | RUN RUN...", nargs=-1)
-@click.option("--model", metavar="FOLDER|PRESET", help="What every run starts from; needed with DATA.")
+@click.option(
+    "--model", metavar="LIST", help="Folders or presets that runs start from, with commas between; needed with DATA."
+)
 @click.option("--engines", metavar="LIST", default="torch,jax", show_default=True, help="Engines to compare.")
 @click.option("--seeds", metavar="LIST", default="13", show_default=True, callback=whole_numbers, help="Seeds to run.")
 @click.option(
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     type=float,
     default=1.5,
     show_default=True,
-    help="Engines this near in accuracy are equivalent; stated before the first run.",
+    help="Engines or models this near in accuracy are equivalent; stated before the first run.",
 )
 @click.option("--ensemble", is_flag=True, help="Score the mean answer of each engine's seeds, too.")
 @click.option("--protocol", metavar="NAME", help="Show a report's conventions beside ours: report-2024.")
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 @folder_options
 @threads_option
 @track_option
+@texts_option
 @json_option
 @click.pass_context
 def compare(
@@ -75,20 +79,22 @@ def compare(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train MODEL on DATA once per engine, seed and fold, each in a process of its own, and write report.html.
+    """Train each MODEL on DATA once per engine, seed and fold, each in a process of its own, and write report.html.
 
-    With finished run folders in place of DATA, compare those. With --resume, what is not said is taken from the
-    comparison in OUT, and finished runs are not repeated.
+    Every model has the recipe that suits it, unless --recipe names one for all. With finished run folders in place of
+    DATA, compare those. With --resume, what is not said is taken from the comparison in OUT, and finished runs are not
+    repeated.
 
     \b
     Example:
       duygu compare texts/ --model tiny --engines torch,jax --seeds 13,42 --out comparison
       duygu compare texts/ --model tiny --seeds 13,42,87 --folds 5 --jobs 2 --out folds
+      duygu compare texts/ --model berturk,electra-tr --seeds 13,42,87 --out models
       duygu compare --resume --out comparison
       duygu compare run-torch run-jax --protocol report-2024
     """
     if print_recipe:
-        show_recipe(options["model"], recipe, settings)
+        show_recipe(_only_model(options["model"]), recipe, settings)
         return
     if not sources and not resume:
         raise click.UsageError("Missing argument 'DATA | RUN RUN...'.")
@@ -111,11 +117,28 @@ def _of_finished_runs(sources: tuple[str, ...], out: Path | None, options: Mappi
 
     if options["model"] is not None:
         raise click.UsageError("finished runs are compared as they are: leave --model out")
-    how = Conclude(options["margin"] / 100, options["ensemble"], options["protocol"])
+    how = Conclude(options["margin"] / 100, options["ensemble"], options["protocol"], texts=options["texts"])
     result = compare_runs(sources, out, how)
     if out is not None:
         say(f"report: {out / PAGE}")
     return result
+
+
+def _models(text: str | None) -> str | tuple[str, ...] | None:
+    """One model, or several with commas between; a folder may have commas in its name."""
+    if text is None or "," not in text or Path(text).is_dir():
+        return text
+    models = tuple(text.split(","))
+    if "" in models:
+        raise UserError("there is nothing between two commas", f"--model {text}", "as in berturk,electra-tr")
+    return models
+
+
+def _only_model(text: str | None) -> str | None:
+    models = _models(text)
+    if isinstance(models, tuple):
+        raise click.UsageError("each model has a recipe of its own: name one with --print-recipe")
+    return models
 
 
 def _request(
@@ -132,6 +155,7 @@ def _request(
 
     fields: dict[str, Any] = {
         **options,
+        "model": _models(options["model"]),
         "engines": tuple(options["engines"].split(",")),
         "folds": options["folds"] or 0,
         "jobs": options["jobs"] or 0,
@@ -147,5 +171,6 @@ def _request(
         fix = "give DATA and --model, and what else it was begun with"
         raise FolderError("does not say what was to be compared", str(out), fix)
     if "recipe" not in kept or recipe != (None, ()):
-        fields["recipe"] = chosen_recipe(model, *recipe)
+        one = isinstance(model, str)
+        fields["recipe"] = chosen_recipe(model, *recipe) if one else tuple(chosen_recipe(m, *recipe) for m in model)
     return CompareRequest(**{**kept, **fields, "out": out, "resume": resume})

@@ -1,6 +1,7 @@
-"""Trains every engine on every seed and fold, each run in a process of its own, as many at a time as was asked.
+"""Trains models in engines on seeds and folds, each run in a process of its own, as many at a time as was asked.
 
-Every run has the same recipe, precision and starting weights, which are written once, and every fold the same split.
+Every run of a model has the same recipe, precision and starting weights, which are written once, and every fold has
+the same split for all.
 What is finished is not repeated: a campaign that was stopped, or that gets more seeds, runs what is missing.
 """
 
@@ -11,7 +12,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from duygu.data.corpus import Corpus
@@ -29,8 +31,8 @@ from duygu.training.machine import cores
 from duygu.training.plan import IntArray
 from duygu.training.progress import shown_progress
 from duygu.verdict.processes import STOPPED, Task, run_all
-from duygu.verdict.request import AGAIN, CompareRequest
-from duygu.verdict.runs import engine_title, read_run
+from duygu.verdict.request import AGAIN, CompareRequest, ModelRequest, kept_recipe, recipe_file
+from duygu.verdict.runs import Run, engine_title, read_run
 
 Say = Callable[[str], None]
 COLLAPSED = 3  # the exit code of a run that finished and failed its quality gate
@@ -50,6 +52,7 @@ class Fold:
 class PlannedRun:
     """One run of a campaign."""
 
+    model: ModelRequest
     engine: EngineName
     seed: int
     fold: Fold
@@ -58,8 +61,9 @@ class PlannedRun:
     @property
     def title(self) -> str:
         """As people read it."""
+        model = f"{self.model.name}, " if self.model.name else ""
         fold = "" if self.fold.number is None else f", fold {self.fold.number}"
-        return f"{engine_title(self.engine)}, seed {self.seed}{fold}"
+        return f"{model}{engine_title(self.engine)}, seed {self.seed}{fold}"
 
 
 def common_folds(request: CompareRequest, corpus: Corpus, groups: IntArray) -> list[Fold]:
@@ -81,17 +85,19 @@ def common_folds(request: CompareRequest, corpus: Corpus, groups: IntArray) -> l
     return [Fold(number, path, split) for number, (path, split) in enumerate(zip(paths, splits, strict=True), start=1)]
 
 
-def common_start(request: CompareRequest) -> str:
-    """What every run gets as ``--model``: a preset's name, or ``start/`` with the model's files, linked or copied.
+def common_start(out: Path, model: ModelRequest) -> str:
+    """What every run gets as ``--model``: a preset's name, or the model's part of ``start/``, files linked or copied.
 
     A preset is built from the seed and the training texts; that both engines began equal, their start digests tell.
     """
-    start = request.out / "start"
-    if request.model in PRESETS or not (Path(request.model).is_dir() or hub_name(request.model)):
-        return request.model
+    start = out / "start" / model.name
+    if model.source in PRESETS or not (Path(model.source).is_dir() or hub_name(model.source)):
+        return model.source
     if not start.exists():
         with shown_progress() as progress:
-            source = find_model(request.model, progress)
+            source = find_model(model.source, progress)
+        if model.name:
+            make_folder(start.parent)
         with new_folder(start, manifest=False) as folder:
             copy_model(source, folder)
     return str(start)
@@ -102,19 +108,21 @@ def common_precision(probes: Sequence[Probe]) -> str:
     return "bf16" if all(probe.fast_bf16 for probe in probes) else "fp32"
 
 
-def resolve_precision(request: CompareRequest, say: Say) -> str:
-    """As asked, as the resumed comparison began, or as the engines' measurements on this machine say."""
-    if request.recipe.precision != "auto":
-        return request.recipe.precision
-    kept = request.out / "recipe.toml"
-    if kept.exists():
-        return Recipe.from_toml(read_text(kept), str(kept)).precision
-    probes = [_probe(engine) for engine in request.engines]
-    for probe in probes:
-        say(f"{engine_title(probe.engine)} {probe.version} on {probe.device}")
-    precision = common_precision(probes)
-    say(f"precision: {precision} for all runs")
-    return precision
+def with_precision(request: CompareRequest, say: Say) -> list[ModelRequest]:
+    """The models, each recipe's precision as asked, as the resumed comparison began, or as the engines measure here.
+
+    They are asked once, so that all recipes that leave it open get the same.
+    """
+    measured: str | None = None
+    found: list[ModelRequest] = []
+    for model in request.models:
+        precision, kept = model.recipe.precision, kept_recipe(request.out, model.name)
+        if precision == "auto" and kept is not None:
+            precision = kept.precision
+        elif precision == "auto":
+            precision = measured = measured or _measured_precision(request, say)
+        found.append(replace(model, recipe=model.recipe.changed({"precision": precision})))
+    return found
 
 
 def runs_at_once(request: CompareRequest, say: Say) -> int:
@@ -122,7 +130,7 @@ def runs_at_once(request: CompareRequest, say: Say) -> int:
 
     One at a time is the default of small machines because a run beside another takes its time from it.
     """
-    planned = len(request.engines) * len(request.seeds) * max(1, request.folds)
+    planned = len(request.models) * len(request.engines) * len(request.seeds) * max(1, request.folds)
     wanted = min(request.jobs or max(1, cores() // CORES_EACH), planned)
     if wanted == 1:
         return 1
@@ -133,38 +141,40 @@ def runs_at_once(request: CompareRequest, say: Say) -> int:
 
 
 def train_all(
-    request: CompareRequest, recipe: Recipe, folds: Sequence[Fold], model: str, at_once: int, say: Say
-) -> list[Path]:
-    """Run what is not finished; the folders of all runs.
+    request: CompareRequest, models: Sequence[ModelRequest], folds: Sequence[Fold], at_once: int, say: Say
+) -> list[Run]:
+    """Run what is not finished; all runs, read back.
 
-    Fold by fold and seed by seed, engine by engine, so that a slow drift of the machine meets both engines alike.
+    Fold by fold and seed by seed, model by model and engine by engine, so that a slow drift of the machine meets all
+    alike.
     """
-    planned = _planned(request, folds)
+    planned = _planned(request, models, folds)
+    starts = {model.name: common_start(request.out, model) for model in models}
     titles = [f"[{number}/{len(planned)}] {run.title}" for number, run in enumerate(planned, start=1)]
     left: list[int] = []
     for number, run in enumerate(planned):
-        if _finished(run, recipe.changed({"seed": run.seed})):
+        if _finished(run, run.model.recipe.changed({"seed": run.seed})):
             say(f"{titles[number]}: finished before")
         else:
             left.append(number)
     make_folder(request.out / "runs")
-    tasks = [Task(planned[number].folder.name, _command(request, model, planned[number])) for number in left]
+    commands = [_command(request, starts[planned[number].model.name], planned[number]) for number in left]
+    tasks = [Task(planned[number].folder.name, command) for number, command in zip(left, commands, strict=True)]
     run_all(
         tasks,
         at_once,
         began=lambda task: say(titles[left[task]]),
         ended=lambda task, code: _require_done(planned[left[task]], code),
     )
-    return [run.folder for run in planned]
+    return [replace(read_run(run.folder), model=run.model.name) for run in planned]
 
 
-def _planned(request: CompareRequest, folds: Sequence[Fold]) -> list[PlannedRun]:
+def _planned(request: CompareRequest, models: Sequence[ModelRequest], folds: Sequence[Fold]) -> list[PlannedRun]:
     planned: list[PlannedRun] = []
-    for seed in request.seeds:
-        for fold in folds:
-            for engine in request.engines:
-                end = "" if fold.number is None else f"-fold{fold.number}"
-                planned.append(PlannedRun(engine, seed, fold, request.out / "runs" / f"{engine}-{seed}{end}"))
+    for seed, fold, model, engine in product(request.seeds, folds, models, request.engines):
+        begin, end = f"{model.name}-" if model.name else "", "" if fold.number is None else f"-fold{fold.number}"
+        folder = request.out / "runs" / f"{begin}{engine}-{seed}{end}"
+        planned.append(PlannedRun(model, engine, seed, fold, folder))
     return planned
 
 
@@ -184,6 +194,15 @@ def _common_split(request: CompareRequest, corpus: Corpus, groups: IntArray) -> 
     return split
 
 
+def _measured_precision(request: CompareRequest, say: Say) -> str:
+    probes = [_probe(engine) for engine in request.engines]
+    for probe in probes:
+        say(f"{engine_title(probe.engine)} {probe.version} on {probe.device}")
+    precision = common_precision(probes)
+    say(f"precision: {precision} for all runs")
+    return precision
+
+
 def _probe(engine: EngineName) -> Probe:
     """Ask an engine what it finds here, in a process that ends before any run begins."""
     answer = subprocess.run(
@@ -197,16 +216,19 @@ def _probe(engine: EngineName) -> Probe:
 
 def _room(request: CompareRequest) -> int:
     """How many runs fit into the memory that is free; one where that cannot be told, and on a GPU, which is one."""
-    free, recipe = memory()[1], request.recipe
+    free = memory()[1]
     try:
-        spec = shape_of(request.model, recipe)
+        shapes = [(shape_of(model.source, model.recipe), model.recipe) for model in request.models]
     except UserError:
         return 1
     if free is None or gpus():
         return 1
-    low = "fp32" if recipe.precision == "fp32" else "bf16"  # what needs more
-    tokens = (recipe.microbatch or recipe.batch) * recipe.length
-    return max(1, free // max(to_train(spec, engine, low, tokens, recipe.length).total for engine in request.engines))
+    needs: list[int] = []
+    for spec, recipe in shapes:
+        low = "fp32" if recipe.precision == "fp32" else "bf16"  # what needs more
+        tokens = (recipe.microbatch or recipe.batch) * recipe.length
+        needs += [to_train(spec, engine, low, tokens, recipe.length).total for engine in request.engines]
+    return max(1, free // max(needs))
 
 
 def _finished(run: PlannedRun, recipe: Recipe) -> bool:
@@ -227,7 +249,7 @@ def _command(request: CompareRequest, model: str, run: PlannedRun) -> list[str]:
     options: dict[str, object] = {
         "--engine": run.engine,
         "--model": model,
-        "--recipe": request.out / "recipe.toml",
+        "--recipe": recipe_file(request.out, run.model.name),
         "--seed": run.seed,
         "--split": run.fold.path,
         "--split-seed": request.split_seed,
@@ -248,4 +270,5 @@ def _require_done(run: PlannedRun, code: int) -> None:
     if code not in (0, COLLAPSED):
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         which = "" if run.fold.number is None else f", fold {run.fold.number}"
-        raise DuyguError(f"the {run.engine} run with seed {run.seed}{which} {end}; --resume repeats what is missing")
+        whose = f"the {run.engine} run of {run.model.name}" if run.model.name else f"the {run.engine} run"
+        raise DuyguError(f"{whose} with seed {run.seed}{which} {end}; --resume repeats what is missing")

@@ -16,7 +16,7 @@ import numpy as np
 
 from duygu.verdict.pooling import Pooled, by_engine, document_groups, ensemble, label_numbers
 from duygu.verdict.resampling import Measured, measure, tallies
-from duygu.verdict.runs import ONE_SEED, engine_title
+from duygu.verdict.runs import ONE_SEED, ONE_SEED_OF_MODELS, engine_title
 from duygu.verdict.stats import (
     ALPHA,
     MARGIN,
@@ -31,6 +31,7 @@ from duygu.verdict.stats import (
 from duygu.verdict.tables import points, signed
 
 DIFFERENT, EQUIVALENT, UNDECIDED = "different", "equivalent", "not distinguishable"
+Sides = Mapping[tuple[str, int], tuple[Pooled, ...]]  # name and seed: the runs whose mean stands for them
 NO_GROUPS = (
     "These runs do not say which documents are copies of one another, so each counted as independent: intervals are "
     "too narrow where there are copies."
@@ -44,7 +45,7 @@ class ScoreDifference:
     difference: float
     interval: Interval  # 95 %
     p: float
-    p_holm: float  # corrected for the number of pairs of engines
+    p_holm: float  # corrected for the number of pairs that answer the same question
     minimum_detectable: float | None  # true difference found with power .8; None where none would be
 
     def as_json(self) -> dict[str, object]:
@@ -56,12 +57,14 @@ class ScoreDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class EnginePair:
-    """Engine a against engine b."""
+class Contrast:
+    """One side against another: two engines on one model, or two models over ``engines`` that both ran in."""
 
     a: str
     b: str
-    seeds: int
+    engines: tuple[str, ...]  # of two models; none where a and b are engines
+    seeds: tuple[int, ...]  # that both sides have
+    by_seed: tuple[float, ...]  # difference in accuracy on each
     documents: int
     scores: Mapping[str, ScoreDifference]
     margin: float
@@ -83,11 +86,13 @@ class EnginePair:
         return EQUIVALENT if self.equivalent else UNDECIDED
 
     def as_json(self) -> dict[str, object]:
-        """An entry of ``engine_pairs`` in comparison.json."""
+        """An entry of ``engine_pairs`` or ``model_pairs`` in comparison.json."""
+        seeds = [{"seed": seed, "difference": one} for seed, one in zip(self.seeds, self.by_seed, strict=True)]
         return {
             "a": self.a,
             "b": self.b,
-            "seeds": self.seeds,
+            **({"engines": list(self.engines), "by_seed": seeds} if self.engines else {}),
+            "seeds": len(self.seeds),
             "documents": self.documents,
             "scores": {name: found.as_json() for name, found in self.scores.items()},
             "equivalence": {
@@ -100,15 +105,18 @@ class EnginePair:
         }  # fmt: skip
 
 
-def conclude(pooled: Sequence[Pooled], margin: float = MARGIN) -> tuple[dict[str, dict[str, object]], list[EnginePair]]:
-    """The intervals of every engine by its name, and every pair of engines on the seeds that both have."""
+def conclude(pooled: Sequence[Pooled], margin: float = MARGIN) -> tuple[dict[str, dict[str, object]], list[Contrast]]:
+    """One model: the intervals of every engine by its name, and every pair of engines on the seeds that both have.
+
+    Pairs are not corrected for their number: `corrected` does so for all that are asked at once.
+    """
     measured = measured_runs(pooled)
     engines: dict[str, dict[str, object]] = {}
     for engine in by_engine(pooled):
         places = [place for place, one in enumerate(pooled) if one.engine == engine]
         engines[engine] = _intervals({name: found.components(places) for name, found in measured.items()})
-    pairs = [pair for a, b in combinations(engines, 2) if (pair := _pair(a, b, pooled, measured, margin))]
-    return engines, _corrected(pairs)
+    sides: Sides = {(one.engine, one.seed): (one,) for one in pooled}
+    return engines, [pair for a, b in combinations(engines, 2) if (pair := contrast(a, b, sides, measured, margin))]
 
 
 def measured_runs(pooled: Sequence[Pooled]) -> dict[str, Measured]:
@@ -141,16 +149,20 @@ def summary(seeds: Sequence[Pooled], with_ensemble: bool = False) -> dict[str, o
     return found
 
 
-def sentence(pair: EnginePair) -> str:
+def sentence(pair: Contrast) -> str:
     """The verdict as a reader should meet it: what was found, how sure it is, and what would be needed to know more."""
-    a, b = engine_title(pair.a), engine_title(pair.b)
+    a, b = (pair.a, pair.b) if pair.engines else (engine_title(pair.a), engine_title(pair.b))
     found = f"{a} and {b}: {_finding(pair, a, b)}"
-    return f"{found} {ONE_SEED}" if pair.seeds == 1 else found
+    if len(pair.seeds) > 1:
+        return found
+    return f"{found} {ONE_SEED_OF_MODELS if pair.engines else ONE_SEED}"
 
 
-def _finding(pair: EnginePair, a: str, b: str) -> str:
+def _finding(pair: Contrast, a: str, b: str) -> str:
     accuracy, margin = pair.scores["accuracy"], points(pair.margin)
-    basis = f"over {pair.documents} documents" + (f" and {pair.seeds} seeds" if pair.seeds > 1 else "")
+    basis = f"over {pair.documents} documents" + (f" and {len(pair.seeds)} seeds" if len(pair.seeds) > 1 else "")
+    if len(pair.engines) > 1:
+        basis += f", in the mean of {' and '.join(map(engine_title, pair.engines))}"
     if pair.verdict == DIFFERENT:
         better, other = (a, b) if accuracy.difference > 0 else (b, a)
         low, high = sorted(abs(bound) for bound in accuracy.interval)
@@ -172,7 +184,7 @@ def _finding(pair: EnginePair, a: str, b: str) -> str:
     )
 
 
-def _needed(pair: EnginePair) -> str:
+def _needed(pair: Contrast) -> str:
     """What would tell the margin from nothing with power .8."""
     margin, least = points(pair.margin), pair.scores["accuracy"].minimum_detectable
     unseen = (
@@ -190,38 +202,49 @@ def _needed(pair: EnginePair) -> str:
     return f"{unseen}; to find one of {margin}, more documents and more seeds would be needed together."
 
 
-def _pair(
-    a: str, b: str, pooled: Sequence[Pooled], measured: Mapping[str, Measured], margin: float
-) -> EnginePair | None:
-    """Two engines on the seeds that both have, uncorrected; None where they share no seed."""
-    places = {(one.engine, one.seed): place for place, one in enumerate(pooled)}
-    seeds = [one.seed for one in pooled if one.engine == a and (b, one.seed) in places]
+def contrast(
+    a: str,
+    b: str,
+    sides: Sides,
+    measured: Mapping[str, Measured],
+    margin: float,
+    engines: tuple[str, ...] = (),
+) -> Contrast | None:
+    """Two sides on the seeds that both have, uncorrected; None where they share no seed.
+
+    ``measured`` has the scores of ``sides`` in their order; ``engines`` are those of two models.
+    """
+    places = {side: place for place, side in enumerate(sides)}
+    seeds = tuple(seed for name, seed in sides if name == a and (b, seed) in sides)
     if not seeds:
         return None
-    plus, minus = ([places[engine, seed] for seed in seeds] for engine in (a, b))
+    plus, minus = ([places[name, seed] for seed in seeds] for name in (a, b))
     parts = {name: found.components(plus, minus) for name, found in measured.items()}
     differences = {name: _difference(part.estimate()) for name, part in parts.items()}
-    documents = pooled[0].test.documents
+    first, other = sides[a, seeds[0]], sides[b, seeds[0]]
     if len(seeds) == 1:
-        differences["accuracy"] = _as_mcnemar(differences["accuracy"], pooled[plus[0]], pooled[minus[0]])
-    accuracy = parts["accuracy"]
-    estimate = accuracy.estimate()
+        for one, against in zip(first, other, strict=True):
+            differences["accuracy"] = _as_mcnemar(differences["accuracy"], one, against)
+    values, documents = measured["accuracy"].values, first[0].test.documents
+    estimate = parts["accuracy"].estimate()
     short = estimate.equivalence(margin) >= ALPHA and estimate.detectable() > margin
-    return EnginePair(
+    return Contrast(
         a=a,
         b=b,
-        seeds=len(seeds),
+        engines=engines,
+        seeds=seeds,
+        by_seed=tuple((values[plus] - values[minus]).tolist()),
         documents=documents,
         scores=differences,
         margin=margin,
         equivalence_p=estimate.equivalence(margin),
         interval90=estimate.interval(1 - 2 * ALPHA),
-        documents_needed=accuracy.documents_needed(documents, margin) if short else None,
-        seeds_needed=accuracy.seeds_needed(margin) if short else None,
+        documents_needed=parts["accuracy"].documents_needed(documents, margin) if short else None,
+        seeds_needed=parts["accuracy"].seeds_needed(margin) if short else None,
     )
 
 
-def _corrected(pairs: Sequence[EnginePair]) -> list[EnginePair]:
+def corrected(pairs: Sequence[Contrast]) -> list[Contrast]:
     """The pairs with Holm's correction for their number, score by score; what is decided needs nothing more."""
     found = list(pairs)
     for name in found[0].scores if found else ():

@@ -1,4 +1,4 @@
-"""The runs of one engine and seed as one: what they answered for all test documents, each exactly once.
+"""The runs of one model, engine and seed as one: what they answered for all test documents, each exactly once.
 
 Without folds that is the run itself. With folds it is the out-of-fold answers of all of them, put together.
 """
@@ -22,25 +22,26 @@ LEAST = 1e-30  # probability that still has a logarithm in float32
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """One engine and seed over all test documents."""
+    """One model, engine and seed over all test documents."""
 
     engine: str
     seed: int
     answers: Answers
     test: Scores
     runs: tuple[Run, ...]  # one, or one a fold
+    model: str = ""  # its short name, where there are several
 
 
 def pool(runs: Sequence[Run]) -> list[Pooled]:
-    """One entry for each engine and seed, in the order of ``runs``; raises `FolderError` where a fold is missing."""
+    """One entry for each model, engine and seed, in the order of ``runs``; `FolderError` where a fold is missing."""
     folds = sorted({run.fold for run in runs if run.fold is not None})
     found: list[Pooled] = []
-    for engine, seed in dict.fromkeys((run.engine, run.seed) for run in runs):
-        own = tuple(run for run in runs if (run.engine, run.seed) == (engine, seed))
+    for model, engine, seed in dict.fromkeys((run.model, run.engine, run.seed) for run in runs):
+        own = tuple(run for run in runs if (run.model, run.engine, run.seed) == (model, engine, seed))
         _require_folds(own, folds)
         answers = own[0].answers if len(own) == 1 else _joined(own)
         test = own[0].test if len(own) == 1 else _scored(answers.probabilities, own[0], answers)
-        found.append(Pooled(engine, seed, answers, test, own))
+        found.append(Pooled(engine, seed, answers, test, own, model))
     return found
 
 
@@ -82,7 +83,7 @@ def _require_folds(own: Sequence[Run], folds: Sequence[int]) -> None:
     missing = [fold for fold in folds if fold not in have]
     if missing or len(set(have)) < len(have) or (folds and None in have):
         first = own[0]
-        problem = f"{first.engine} with seed {first.seed} has folds {have}, where others have {list(folds)}"
+        problem = f"{first.arm} with seed {first.seed} has folds {have}, where others have {list(folds)}"
         raise FolderError(problem, str(first.folder.parent), "give every fold of every engine and seed once")
 
 
@@ -90,7 +91,7 @@ def _joined(runs: Sequence[Run]) -> Answers:
     """All folds' answers in the order of their ids."""
     ids = [id for run in runs for id in run.answers.ids]
     if len(set(ids)) < len(ids):
-        problem = f"{len(ids) - len(set(ids))} documents are tested in two folds of {runs[0].engine}-{runs[0].seed}"
+        problem = f"{len(ids) - len(set(ids))} documents are tested in two folds of {runs[0].arm}-{runs[0].seed}"
         raise FolderError(problem, str(runs[0].folder.parent), "give the folds of one split")
     order = np.argsort(ids, kind="stable")
     parts = [run.answers for run in runs]

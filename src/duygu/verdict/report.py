@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from duygu.errors import printable
+from duygu.verdict.crossed import models_of, of_model, shown_tables
 from duygu.verdict.metrics import Scores
 from duygu.verdict.runs import engine_title
 from duygu.verdict.tables import (
@@ -41,20 +42,27 @@ def markdown(comparison: Json) -> str:
     """The whole of ``report.md``."""
     parts = [f"# {_escape(title(comparison))}", f"**{_escape(comparison['verdict'])}**"]
     parts += [f"- {_escape(note)}" for note in notes(comparison)]
-    for table in tables(comparison):
-        parts += [f"## {_escape(table.title)}", markdown_table(table)]
-        parts += [_escape(table.note)] if table.note else []
+    parts += [part for table in shown_tables(comparison) for part in _markdown_part(table, "##")]
+    for model in models_of(comparison):
+        parts.append(f"## {_escape(model)}")
+        parts += [part for table in tables(of_model(comparison, model)) for part in _markdown_part(table, "###")]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("**\n- ", "**\n\n- ") + "\n"
+
+
+def _markdown_part(table: Table, heading: str) -> list[str]:
+    note = [_escape(table.note)] if table.note else []
+    return [f"{heading} {_escape(table.title)}", markdown_table(table), *note]
 
 
 def print_comparison(comparison: Json, console: Console) -> None:
     """Verdict, notes and tables on a terminal."""
     from rich.text import Text
 
-    console.print(_panel(title(comparison), [_headline(comparison), "", comparison["verdict"]]))
+    head = [] if models_of(comparison) else [_headline(comparison), ""]
+    console.print(_panel(title(comparison), [*head, comparison["verdict"]]))
     for note in notes(comparison):
         console.print(Text(f"· {printable(note)}", style="yellow"))
-    for table in tables(comparison):
+    for table in shown_tables(comparison):
         print_table(table, console)
 
 
@@ -94,20 +102,21 @@ def notes(comparison: Json) -> list[str]:
     for baseline in comparison["baselines"]:
         reached = baseline["test"]["accuracy"]
         beaten = [
-            engine_title(engine)
-            for engine, summary in comparison["engines"].items()
-            if summary["accuracy_mean"] <= reached
+            column.title
+            for column in columns_of(comparison)
+            if column.runs and comparison["engines"][column.key]["accuracy_mean"] <= reached
         ]
         if beaten:
-            who = " and ".join(beaten)
+            who = " and ".join(beaten) if len(beaten) < 3 else f"{', '.join(beaten[:-1])} and {beaten[-1]}"
             found.append(f"The {baseline['name']} baseline reaches {percent(reached)}; {who} did not exceed it.")
     return found
 
 
 def title(comparison: Json) -> str:
-    """Model and number of seeds, in one line."""
+    """Model, or how many of them, and number of seeds, in one line."""
     seeds = len({run["seed"] for run in comparison["runs"]})
-    model = "/".join(PurePath(comparison["model"]).parts[-2:])
+    models = models_of(comparison)
+    model = f"{len(models)} models" if models else "/".join(PurePath(comparison["model"]).parts[-2:])
     return f"duygu · {model} · {seeds} seed{'s' * (seeds > 1)}"
 
 

@@ -36,6 +36,16 @@ class Measured:
     groups: int
     step: float  # the most that a single document's answer changes in a run's score
 
+    def averaged(self, members: Sequence[Sequence[int]]) -> Measured:
+        """The mean scores of runs that belong together, one for each of ``members``, which are places of runs.
+
+        The step stays a whole one: runs that are twins change their answer to a document together.
+        """
+        mix = np.zeros((len(members), len(self.values)))
+        for row, places in zip(mix, members, strict=True):
+            row[list(places)] = 1 / len(places)
+        return Measured(mix @ self.values, mix @ self.covariance @ mix.T, self.groups, self.step)
+
     def components(self, plus: Sequence[int], minus: Sequence[int] = ()) -> Components:
         """The mean over seeds of runs ``plus``, one per seed, less that of ``minus``, which has the same seeds."""
         mix = np.zeros((len(plus), len(self.values)))

@@ -1,8 +1,8 @@
 """Finished run folders, read back as evidence, and what two of them say about each other.
 
 Only files are read, so runs of any engine, machine or day can be compared. Before anything is compared, `check_twins`
-makes sure that the runs differ in nothing but engine, seed and fold: same recipe and start, and within a fold the same
-split and test documents.
+makes sure that the runs differ in nothing but model, engine, seed and fold: within a fold the same split and test
+documents, and within a model the same recipe, tokens and start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from duygu.errors import FolderError
 from duygu.files import read_json, read_text
 from duygu.recipe import Recipe
 from duygu.verdict.metrics import Scores
+from duygu.verdict.names import START, identity, short_names
 from duygu.verdict.stats import ALPHA, agreement, mcnemar_exact, minimum_detectable, paired_difference
 
 ENGINE_TITLES = {"torch": "PyTorch", "jax": "JAX"}
 ONE_SEED = "With one seed each, this compares two trained models, not two frameworks."
-SPLIT_TRAITS = ("split", "number of test documents", "test documents", "token ids")  # a fold has its own
+ONE_SEED_OF_MODELS = "With one seed each, this compares trained models, not what they began as."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,17 @@ class Run:
     data: Mapping[str, Any]
     test: Scores
     answers: Answers
+    model: str = ""  # its short name, where runs of several models are compared
+
+    @property
+    def arm(self) -> str:
+        """``[MODEL-]ENGINE``: what seeds and folds are repeated for."""
+        return f"{self.model}-{self.engine}" if self.model else self.engine
 
     @property
     def name(self) -> str:
-        """``ENGINE-SEED[-foldK]``."""
-        return f"{self.engine}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
+        """``[MODEL-]ENGINE-SEED[-foldK]``."""
+        return f"{self.arm}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
 
     @property
     def start_digest(self) -> str:
@@ -158,19 +165,33 @@ def read_run(folder: Path) -> Run:
         raise FolderError(problem, str(folder), "give a folder that duygu train wrote") from error
 
 
+def name_models(runs: Sequence[Run]) -> list[Run]:
+    """The runs under short names of their models, in their order; as they are where the model is one."""
+    numbers, firsts = _model_numbers(runs)
+    if len(firsts) < 2:
+        return list(runs)
+    names = short_names([_known_as(first) for first in firsts])
+    return [replace(run, model=names[number]) for run, number in zip(runs, numbers, strict=True)]
+
+
+def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of every model, in the order of ``runs``."""
+    return {model: [run for run in runs if run.model == model] for model in dict.fromkeys(run.model for run in runs)}
+
+
 def check_twins(runs: Sequence[Run]) -> None:
-    """Raise `FolderError`, naming the first difference, unless the runs differ in engine, seed and fold only."""
-    first_of: dict[int | None, Run] = {}
+    """Raise `FolderError`, naming the first difference, unless the runs differ in model, engine, seed and fold only."""
+    firsts: dict[tuple[str | None, int | None], Run] = {}
     for run in runs:
-        first = first_of.setdefault(run.fold, run)
-        for other in (runs[0], first):
+        places = ((None, run.fold), (run.model, None), (run.model, run.fold))
+        for other in (runs[0], *(firsts.setdefault(place, run) for place in places)):
             for what, one, another in _traits(other, run):
-                if one != another and (what not in SPLIT_TRAITS or other is first):
+                if one != another:
                     raise _not_twins(what, other, run, f"{one} against {another}")
     for a, b in combinations(runs, 2):
         if a.name == b.name:
             raise _not_twins("engine and seed are the same", a, b, a.name)
-        if (a.seed, a.fold) == (b.seed, b.fold) and a.start_digest != b.start_digest:
+        if (a.model, a.seed, a.fold) == (b.model, b.seed, b.fold) and a.start_digest != b.start_digest:
             raise _not_twins("starting weights", a, b, f"{a.start_digest:.12} against {b.start_digest:.12}")
 
 
@@ -201,11 +222,11 @@ def compare_pair(a: Run, b: Run) -> Pair:
 
 
 def engine_pairs(runs: Sequence[Run]) -> list[Pair]:
-    """Every two engines on every seed and fold, in the order of ``runs``."""
+    """Every two engines on every model, seed and fold, in the order of ``runs``."""
     return [
         compare_pair(a, b)
         for a, b in combinations(runs, 2)
-        if a.engine != b.engine and (a.seed, a.fold) == (b.seed, b.fold)
+        if a.engine != b.engine and (a.model, a.seed, a.fold) == (b.model, b.seed, b.fold)
     ]
 
 
@@ -215,14 +236,18 @@ def engine_title(engine: str) -> str:
 
 
 def _traits(a: Run, b: Run) -> Iterator[tuple[str, object, object]]:
-    """What twins share, in the order in which a difference is worth naming."""
+    """What these two must share, in the order in which a difference is worth naming."""
     yield "labels", a.test.labels, b.test.labels
     yield "texts", f"{a.data['corpus']:.12}", f"{b.data['corpus']:.12}"
-    yield "split", f"{a.split_digest:.12}", f"{b.split_digest:.12}"
-    yield "number of test documents", len(a.answers.ids), len(b.answers.ids)
-    for one, other in zip(a.answers.ids, b.answers.ids, strict=False):
-        yield "test documents", one, other
-    yield "token ids", f"{a.data['tokens']:.12}", f"{b.data['tokens']:.12}"
+    if a.fold == b.fold:
+        yield "split", f"{a.split_digest:.12}", f"{b.split_digest:.12}"
+        yield "number of test documents", len(a.answers.ids), len(b.answers.ids)
+        for one, other in zip(a.answers.ids, b.answers.ids, strict=False):
+            yield "test documents", one, other
+    if a.model != b.model:
+        return
+    if a.fold == b.fold:
+        yield "token ids", f"{a.data['tokens']:.12}", f"{b.data['tokens']:.12}"
     yield "precision", a.metrics["precision"], b.metrics["precision"]
     recipe_a, recipe_b = a.recipe.as_dict(), b.recipe.as_dict()
     for name in recipe_a:
@@ -230,8 +255,38 @@ def _traits(a: Run, b: Run) -> Iterator[tuple[str, object, object]]:
             yield f"recipe field {name}", recipe_a[name], recipe_b[name]
 
 
+def _model_numbers(runs: Sequence[Run]) -> tuple[list[int], list[Run]]:
+    """For every run the number of its model, and the first run of each model."""
+    groups: list[list[Run]] = []
+    numbers: list[int] = []
+    for run in runs:
+        number = next((n for n, group in enumerate(groups) if _same_model(group, run)), len(groups))
+        if number == len(groups):
+            groups.append([])
+        groups[number].append(run)
+        numbers.append(number)
+    return numbers, [group[0] for group in groups]
+
+
+def _same_model(group: Sequence[Run], run: Run) -> bool:
+    """Whether a run began as ``group`` did: by the model's name or, where a copy has another, by weights and tokens."""
+    if any(identity(other.metrics["model"]) == identity(run.metrics["model"]) for other in group):
+        return True
+    twins = [other for other in group if (other.seed, other.fold) == (run.seed, run.fold)]
+    if twins:
+        return any(other.start_digest == run.start_digest for other in twins)
+    alike = [other for other in group if other.fold == run.fold and other.data["tokens"] == run.data["tokens"]]
+    return any(Path(other.metrics["model"]).name == Path(run.metrics["model"]).name for other in alike)
+
+
+def _known_as(run: Run) -> str:
+    """The name of a run's model; of a copy that a comparison of one model made, the hub's where it is the hub's."""
+    model, revision = str(run.metrics["model"]), run.environment.get("model_revision")
+    return str(revision) if revision and Path(model).name == START else model
+
+
 def _not_twins(what: str, a: Run, b: Run, difference: str) -> FolderError:
-    fix = "compare runs that differ in engine and seed only"
+    fix = "compare runs that differ in model, engine and seed only"
     return FolderError(f"these runs cannot be compared: {what}: {difference}", f"{a.folder} and {b.folder}", fix)
 
 

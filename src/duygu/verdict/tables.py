@@ -32,11 +32,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One engine with its runs (metrics.json each) and test scores by seed, or one baseline with its scores alone."""
+    """One engine with its runs (metrics.json each) and test scores by seed, or one baseline with its scores alone.
+
+    Of several models every one has its own engines. ``key`` is the name in ``engines`` of comparison.json.
+    """
 
     title: str
     test: tuple[Scores, ...]
     runs: tuple[Json, ...] = ()
+    key: str = ""
 
 
 def tables(comparison: Json) -> list[Table]:
@@ -263,10 +267,12 @@ def pair_table(pairs: Sequence[Json]) -> Table:
 def columns_of(comparison: Json) -> list[Column]:
     """Engines in the order of their runs, then baselines."""
     columns: list[Column] = []
-    for engine in comparison["engines"]:
-        runs = tuple(run for run in comparison["runs"] if run["engine"] == engine)
-        tests = comparison["engines"][engine].get("pooled", runs)  # over folds, one a seed
-        columns.append(Column(engine_title(engine), tuple(Scores.from_json(one["test"]) for one in tests), runs))
+    for key, found in comparison["engines"].items():
+        engine, model = found.get("engine", key), found.get("model")
+        runs = tuple(run for run in comparison["runs"] if run["engine"] == engine and model in (None, run["model"]))
+        tests = found.get("pooled", runs)  # over folds, one a seed
+        title = engine_title(engine) if model is None else f"{model} · {engine_title(engine)}"
+        columns.append(Column(title, tuple(Scores.from_json(one["test"]) for one in tests), runs, key))
     for baseline in comparison["baselines"]:
         columns.append(Column(baseline["name"], (Scores.from_json(baseline["test"]),)))
     return columns
@@ -354,6 +360,14 @@ def _rate(value: float) -> str:
 
 def _bytes(value: float) -> str:
     return f"{value / 2**20:,.0f} MiB"
+
+
+def turned(table: Table) -> Table:
+    """Rows as columns: for many engines and few numbers of each."""
+    rows = tuple(row for row in table.rows if row)
+    cells = zip(*(row[1:] for row in rows), strict=True)
+    body = tuple((name, *own) for name, own in zip(table.columns[1:], cells, strict=True))
+    return Table(table.title, ("", *(row[0] for row in rows)), body, table.note)
 
 
 COSTS: tuple[tuple[str, str, str, Callable[[float], str]], ...] = (

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from duygu.errors import FolderError
 from duygu.files import write_text
+from duygu.verdict.page.crossed import CROSSED
 from duygu.verdict.page.evidence import Evidence, comparison_evidence, read_evidence, read_history, run_evidence
 from duygu.verdict.page.markup import document, tag
 from duygu.verdict.page.sections import SECTIONS
@@ -35,12 +36,13 @@ def run_page(metrics: Json, history: Sequence[Json]) -> str:
     return _page(run_evidence(metrics, history))
 
 
-def write_page(folder: Path) -> Path:
+def write_page(folder: Path, texts: bool = True) -> Path:
     """Write ``report.html`` of a comparison or run folder from the files there; its path.
 
-    Raises `FolderError` for a folder that holds neither, or files that are damaged.
+    Without ``texts`` it lists documents by their ids and quotes none. Raises `FolderError` for a folder that holds
+    neither, or files that are damaged.
     """
-    evidence = read_evidence(folder)
+    evidence = read_evidence(folder, texts)
     try:
         text = _page(evidence)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -51,6 +53,6 @@ def write_page(folder: Path) -> Path:
 
 
 def _page(evidence: Evidence) -> str:
-    parts = (section(evidence) for section in SECTIONS)
+    parts = (section(evidence) for section in (CROSSED if evidence.models else SECTIONS))
     style = files("duygu.verdict.page").joinpath("style.css").read_text(encoding="utf-8")
     return document(title(evidence.comparison), style, tag("body", tag("main", *parts)))

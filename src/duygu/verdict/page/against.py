@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from duygu.errors import printable
 from duygu.verdict.page.bars import Amounts, Bar, DifferenceChart, DifferenceRow
 from duygu.verdict.page.evidence import Evidence
-from duygu.verdict.page.figures import step_gaps, step_means, twins, window
+from duygu.verdict.page.figures import shortened, step_gaps, step_means, twins, window
 from duygu.verdict.runs import engine_title
 from duygu.verdict.tables import COSTS, Json, Row, Table
 
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mcc": "MCC"}
+WHISKERS = "Whiskers are 95 % intervals over documents and seeds"
 SHOWN_COSTS = ("training time", "documents per second", "compile time", "peak memory")
 
 
 def difference_charts(evidence: Evidence) -> list[DifferenceChart]:
     """One figure for every two engines, where the comparison has tested them over documents and seeds."""
     return [_differences(evidence, pair) for pair in evidence.comparison.get("engine_pairs") or ()]
+
+
+def accuracy_chart(title: str, names: Sequence[str], pairs: Sequence[Json]) -> DifferenceChart:
+    """Differences in accuracy alone, a row for each of ``pairs`` under its name."""
+    rows: list[DifferenceRow] = []
+    for name, pair in zip(names, pairs, strict=True):
+        found, seeds = pair["scores"]["accuracy"], pair.get("by_seed", ())
+        low, high = found["interval"]
+        dots = tuple((f"seed {one['seed']}", one["difference"]) for one in seeds) if len(seeds) > 1 else ()
+        inner = _bounds(pair["equivalence"]["interval90"])
+        rows.append(DifferenceRow(name, found["difference"], (low, high), inner, dots))
+    margin = pairs[0]["equivalence"]["margin"]
+    circles = "; circles are single seeds" if any(row.dots for row in rows) else ""
+    return DifferenceChart(title, f"{WHISKERS}{circles}. {_about_margin(margin)}", "points", tuple(rows), margin)
 
 
 def cost_amounts(evidence: Evidence) -> list[Amounts]:
@@ -27,7 +44,7 @@ def cost_amounts(evidence: Evidence) -> list[Amounts]:
             continue
         amounts = [max(values) if part == "memory" else sum(values) / len(values) for values in found]
         bars = tuple(
-            Bar(column.title, evidence.series(column), amount, form(amount))
+            Bar(shortened(column.title), evidence.series(column), amount, form(amount))
             for column, amount in zip(evidence.engines, amounts, strict=True)
         )
         if any(amounts):
@@ -71,14 +88,18 @@ def _differences(evidence: Evidence, pair: Json) -> DifferenceChart:
         )
         for name, found in pair["scores"].items()
     ]
-    about = "Whiskers are 95 % intervals over documents and seeds"
+    about = WHISKERS
     about += "; circles are single seeds." if any(row.dots for row in rows) else "."
     if margin is not None:
-        about += (
-            f" The thick part is the 90 % interval: where it lies within the shaded {margin * 100:.1f} points, the two "
-            "are equivalent."
-        )
+        about += f" {_about_margin(margin)}"
     return DifferenceChart(f"{a} minus {b}", about, "points", tuple(rows), margin)
+
+
+def _about_margin(margin: float) -> str:
+    return (
+        f"The thick part is the 90 % interval: where it lies within the shaded {margin * 100:.1f} points, the two "
+        "are equivalent."
+    )
 
 
 def _seeds(evidence: Evidence, pair: Json) -> tuple[tuple[str, float], ...]:

@@ -10,6 +10,7 @@ from duygu.verdict.page.markup import Element, Node, number, tag
 from duygu.verdict.page.scales import Axis, axis
 
 NAMES = 84  # width of the names left of the bars
+LONG_NAMES = 224  # and of such as are as long as a figure's may be
 VALUES = 116  # and of the values right of the longest
 THICK, BETWEEN, HEADING = 20, 6, 30
 RANGE = 74  # height of a difference with its dots
@@ -56,15 +57,15 @@ class DifferenceChart:
     margin: float | None
 
 
-def draw_amounts(title: str, about: str, groups: Sequence[Amounts]) -> Element:
-    """Groups of bars one beneath the other, each with its value in words."""
+def draw_amounts(title: str, about: str, groups: Sequence[Amounts], names: float = NAMES) -> Element:
+    """Groups of bars one beneath the other, each with its value in words; ``names`` is the room on their left."""
     content: list[Node] = []
     top = 4.0
     for group in groups:
         content.append(tag("text", group.title, x=0, y=top + 14, class_="row"))
         most = max(bar.value for bar in group.bars) or 1.0
         for place, bar in enumerate(group.bars):
-            content += _bar(bar, bar.value / most, top + HEADING - 6 + place * (THICK + BETWEEN))
+            content += _bar(bar, bar.value / most, names, top + HEADING - 6 + place * (THICK + BETWEEN))
         top += HEADING + len(group.bars) * (THICK + BETWEEN) + 8
     return figure(title, about, svg(title, about, top, content))
 
@@ -90,14 +91,14 @@ def draw_differences(chart: DifferenceChart) -> Element:
     return figure(chart.title, chart.about, svg(chart.title, chart.about, floor + 48, content))
 
 
-def _bar(bar: Bar, part: float, top: float) -> list[Element]:
-    length = part * (WIDTH - NAMES - VALUES)
-    shape = f"M{NAMES} {number(top)}h{number(max(length, 1.0))}v{THICK}h{number(-max(length, 1.0))}Z"
+def _bar(bar: Bar, part: float, names: float, top: float) -> list[Element]:
+    length = part * (WIDTH - names - VALUES)
+    shape = f"M{number(names)} {number(top)}h{number(max(length, 1.0))}v{THICK}h{number(-max(length, 1.0))}Z"
     says = f"{bar.name}: {bar.text}"
     return [
-        tag("text", bar.name, x=NAMES - 8, y=top + 15, text_anchor="end"),
+        tag("text", bar.name, x=names - 8, y=top + 15, text_anchor="end"),
         tag("path", tag("title", says), d=shape, class_=f"bar {look(bar.series)}"),
-        tag("text", bar.text, x=NAMES + length + 8, y=top + 15, class_="value"),
+        tag("text", bar.text, x=names + length + 8, y=top + 15, class_="value"),
     ]
 
 

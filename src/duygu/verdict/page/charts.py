@@ -50,6 +50,7 @@ class LineChart:
     percent: bool = False  # shares, shown in percent
     x_percent: bool = False
     powers: bool = False  # y in powers of ten
+    reach: tuple[float, ...] = ()  # what the y axis holds besides, so that figures of several models share it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class DotChart:
     about: str
     x_label: str
     rows: tuple[DotRow, ...]
+    reach: tuple[float, ...] = ()  # what the axis holds besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ def _axes(chart: LineChart) -> tuple[Axis, Axis]:
     """The axes that hold every point and band."""
     numbers = [y for line in chart.lines for _, y in line.points]
     numbers += [bound for line in chart.lines for _, *bounds in line.band for bound in bounds]
+    numbers += chart.reach
     courses = [x for line in chart.lines for x, _ in line.points]
     x = axis(courses, LEFT, WIDTH - RIGHT, whole=not chart.x_percent)
     y = axis((_height(chart, value) for value in numbers), HEIGHT - BOTTOM, TOP, whole=chart.powers)
@@ -137,6 +140,7 @@ def _dots(chart: DotChart) -> Element:
     height = TOP + ROW * len(chart.rows) + BOTTOM
     found = [value for row in chart.rows for _, value in row.dots]
     found += [bound for row in chart.rows for bound in row.interval or ()]
+    found += chart.reach
     x = axis(found, 14, WIDTH - 30)
     content: list[Node] = [*below(x, height - BOTTOM, True, TOP - 20)]
     for index, row in enumerate(chart.rows):

@@ -14,7 +14,8 @@ from pathlib import Path
 from duygu.errors import FolderError, printable
 from duygu.files import read_json, read_lines
 from duygu.verdict.confidence import confidence
-from duygu.verdict.documents import documents, known_texts
+from duygu.verdict.crossed import models_of, of_model
+from duygu.verdict.documents import documents, known_texts, without_texts
 from duygu.verdict.metrics import Scores
 from duygu.verdict.runs import ENGINE_TITLES, engine_title, read_run
 from duygu.verdict.tables import Column, Json, columns_of, percent
@@ -31,6 +32,7 @@ class Evidence:
     columns: tuple[Column, ...]  # engines, then baselines
     steps: Mapping[str, Losses]
     compares: bool = True  # false for the page of one run
+    models: tuple[tuple[str, Evidence], ...] = ()  # of several models each by itself, under its short name
 
     @property
     def engines(self) -> tuple[Column, ...]:
@@ -46,7 +48,7 @@ class Evidence:
 
     def interval(self, column: Column) -> tuple[float, float] | None:
         """The 95 % interval of a column's accuracy, over documents and seeds or of its only run; None where unknown."""
-        summary = self.comparison["engines"].get(column.runs[0]["engine"], {}) if column.runs else {}
+        summary = self.comparison["engines"].get(column.key, {})
         if "accuracy_interval" in summary:
             low, high = summary["accuracy_interval"]
             return low, high
@@ -61,7 +63,8 @@ class Evidence:
 def comparison_evidence(comparison: Json, histories: Mapping[str, Sequence[Json]]) -> Evidence:
     """Of a comparison; raises KeyError, TypeError or ValueError where it has not the form of one."""
     steps = {name: losses for name, history in histories.items() if (losses := _losses(history))}
-    return Evidence(comparison, _columns(comparison), steps)
+    models = tuple((model, _of_model(comparison, model, steps)) for model in models_of(comparison))
+    return Evidence(comparison, _columns(comparison), steps, models=models)
 
 
 def run_evidence(metrics: Json, history: Sequence[Json], more: Json = NOTHING) -> Evidence:
@@ -80,8 +83,11 @@ def run_evidence(metrics: Json, history: Sequence[Json], more: Json = NOTHING) -
     return Evidence(comparison, _columns(comparison), steps, compares=False)
 
 
-def read_evidence(folder: Path) -> Evidence:
-    """Of a comparison folder or a finished run folder; raises `FolderError` for anything else."""
+def read_evidence(folder: Path, texts: bool = True) -> Evidence:
+    """Of a comparison folder or a finished run folder; raises `FolderError` for anything else.
+
+    Without ``texts`` no document is quoted.
+    """
     compared = folder / "comparison.json"
     source = compared if compared.is_file() else folder / "metrics.json"
     if not source.is_file():
@@ -91,8 +97,10 @@ def read_evidence(folder: Path) -> Evidence:
     try:
         if source == compared:
             runs = {run["name"]: folder / run["folder"] for run in found["runs"]}
+            found = found if texts else _without_texts(found)
             return comparison_evidence(found, {name: read_history(path) for name, path in runs.items()})
-        return run_evidence(found, read_history(folder), _of_run(folder))
+        more = _of_run(folder) if texts else _without_texts(_of_run(folder))
+        return run_evidence(found, read_history(folder), more)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         problem = f"not in the form that duygu writes ({type(error).__name__}: {error})"
         raise FolderError(problem, str(source), "restore it, or run the command again") from error
@@ -102,6 +110,19 @@ def read_history(folder: Path) -> list[Json]:
     """Every line of a run's ``history.jsonl``; none where the run was moved or the file is gone."""
     path = folder / "history.jsonl"
     return list(read_lines(path)) if path.is_file() else []
+
+
+def _without_texts(found: Json) -> Json:
+    """A comparison, or the parts of one, whose documents are known by their ids alone; so are those of each model."""
+    listed, models = found.get("documents"), found.get("models", {})
+    own = {"models": {name: _without_texts(one) for name, one in models.items()}} if models else {}
+    return {**found, **own, **({"documents": without_texts(listed)} if listed else {})}
+
+
+def _of_model(comparison: Json, model: str, steps: Mapping[str, Losses]) -> Evidence:
+    own = of_model(comparison, model)
+    names = {run["name"] for run in own["runs"]}
+    return Evidence(own, _columns(own), {name: losses for name, losses in steps.items() if name in names})
 
 
 def _of_run(folder: Path) -> Json:

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 from duygu.errors import printable
 from duygu.verdict.page.charts import BarChart, draw
+from duygu.verdict.page.layout import grid
 from duygu.verdict.page.markup import Element, document, tag
-from duygu.verdict.page.sections import grid
 from duygu.verdict.tables import Json, Row, Table, percent, share
 
 SHOWN = 20  # rows of a table; audit.json has more

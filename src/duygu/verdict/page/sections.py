@@ -20,13 +20,14 @@ from duygu.verdict.page.figures import (
     loss_course,
     loss_steps,
 )
-from duygu.verdict.page.markup import Element, Node, tag
+from duygu.verdict.page.findings import audit_section
+from duygu.verdict.page.layout import beside, folded, frame, grid, section
+from duygu.verdict.page.markup import Element, tag
 from duygu.verdict.page.texts import documents_section
 from duygu.verdict.page.trust import bin_table, trust_charts, trust_table
 from duygu.verdict.report import notes, title
 from duygu.verdict.tables import (
     Column,
-    Row,
     Table,
     confusion_tables,
     cost_table,
@@ -41,7 +42,6 @@ from duygu.verdict.tables import (
 
 HEATS = 10  # shades of a confusion matrix
 OTHERS = (("macro_f1", "macro-F1"), ("mcc", "MCC"))  # scores of a tile besides accuracy
-INDENTED = ("  95 % interval", "  min-max of seeds", "  before training")  # rows that belong to the one above
 DIGEST = 12  # characters of a SHA-256 that are shown
 
 
@@ -63,7 +63,7 @@ def test_part(evidence: Evidence) -> Element:
     """Every score of the test part, over all and label by label."""
     runs = grid(run_table(evidence.comparison["runs"])) if evidence.several else None
     figures = tag("div", draw(accuracy_dots(evidence)), draw(label_dots(evidence)))
-    return _section("On the test part", _beside(figures, tag("div", grid(test_table(evidence.columns)), runs)))
+    return section("On the test part", beside(figures, tag("div", grid(test_table(evidence.columns)), runs)))
 
 
 def engines(evidence: Evidence) -> Element | None:
@@ -74,20 +74,26 @@ def engines(evidence: Evidence) -> Element | None:
     figures = [draw_differences(chart) for chart in difference_charts(evidence)]
     if not (figures or others):
         return None
-    top = _beside(*figures, *others[:1]) if figures else tag("div", *others[:1])
-    return _section("The engines against each other", top, *others[1:])
+    top = beside(*figures, *others[:1]) if figures else tag("div", *others[:1])
+    return section("The engines against each other", top, *others[1:])
 
 
 def courses(evidence: Evidence) -> Element:
     """How the runs went, as figures and as a table."""
     charts = [accuracy_course(evidence), loss_course(evidence), loss_steps(evidence), loss_apart(evidence)]
     drawn = [draw(chart) for chart in charts if chart is not None]
-    missing = [run["name"] for run in evidence.comparison["runs"] if run["name"] not in evidence.steps]
-    lost = f"No history.jsonl was found for {', '.join(missing)}, so their steps are not shown." if missing else None
-    left_out = tag("p", lost, class_="note") if lost else None
     heading = "How they learned" if evidence.compares else "How it learned"
-    steps = _folded(steps_table(evidence))
-    return _section(heading, _beside(*drawn), left_out, grid(epoch_table(evidence.engines)), steps)
+    steps = folded(steps_table(evidence))
+    return section(heading, beside(*drawn), lost_histories(evidence), grid(epoch_table(evidence.engines)), steps)
+
+
+def lost_histories(evidence: Evidence) -> Element | None:
+    """Which runs' steps cannot be shown."""
+    missing = [run["name"] for run in evidence.comparison["runs"] if run["name"] not in evidence.steps]
+    if not missing:
+        return None
+    lost = f"No history.jsonl was found for {', '.join(missing)}, so their steps are not shown."
+    return tag("p", lost, class_="note")
 
 
 def confusions(evidence: Evidence) -> Element:
@@ -96,7 +102,7 @@ def confusions(evidence: Evidence) -> Element:
     summed = f" Summed over {seeds} seeds." if seeds > 1 else ""
     about = f"Rows are the true labels, columns the predicted ones; a share is of its row.{summed}"
     matrices = [confusion(column) for column in evidence.engines]
-    return _section("What is taken for what", tag("p", about, class_="note"), tag("div", *matrices, class_="matrices"))
+    return section("What is taken for what", tag("p", about, class_="note"), tag("div", *matrices, class_="matrices"))
 
 
 def trust(evidence: Evidence) -> Element | None:
@@ -105,7 +111,7 @@ def trust(evidence: Evidence) -> Element | None:
     if table is None:
         return None
     drawn = [draw(chart) for chart in trust_charts(evidence)]
-    return _section("How sure it is", _beside(*drawn), grid(table), _folded(bin_table(evidence)))
+    return section("How sure it is", beside(*drawn), grid(table), folded(bin_table(evidence)))
 
 
 def cost(evidence: Evidence) -> Element:
@@ -114,7 +120,7 @@ def cost(evidence: Evidence) -> Element:
     about = "Each group has a scale of its own."
     drawing = draw_amounts("Rate, time and memory", about, amounts) if amounts else None
     table = grid(cost_table(evidence.engines))
-    return _section("What it cost", table if drawing is None else _beside(drawing, table))
+    return section("What it cost", table if drawing is None else beside(drawing, table))
 
 
 def lengths(evidence: Evidence) -> Element | None:
@@ -122,22 +128,18 @@ def lengths(evidence: Evidence) -> Element | None:
     chart, table = length_chart(evidence), length_table(evidence)
     if chart is None or table is None:
         return None
-    return _section("What was cut", _beside(draw(chart), grid(table)))
+    return section("What was cut", beside(draw(chart), grid(table)))
 
 
 def audit(evidence: Evidence) -> Element | None:
     """What an audit found, where one was made."""
     found = evidence.comparison.get("audit")
-    if not found:
-        return None
-    from duygu.verdict.page.findings import audit_section  # imports this module itself
-
-    return audit_section(found)
+    return audit_section(found) if found else None
 
 
 def origin(evidence: Evidence) -> Element:
     """What the numbers rest on, so that they can be found again."""
-    return _section("What this rests on", tag("dl", *(tag("div", *pair) for pair in _facts(evidence)), class_="facts"))
+    return section("What this rests on", tag("dl", *(tag("div", *pair) for pair in _facts(evidence)), class_="facts"))
 
 
 SECTIONS: Sequence[Callable[[Evidence], Element | None]] = (
@@ -155,21 +157,6 @@ SECTIONS: Sequence[Callable[[Evidence], Element | None]] = (
 )
 
 
-def grid(table: Table) -> Element:
-    """A table of `duygu.verdict.tables` as an element, wide ones within a frame of their own."""
-    head = tag("tr", *(tag("th", *_broken(name), scope="col") for name in table.columns))
-    bodies: list[list[Element]] = [[]]
-    for row in table.rows:
-        if row:
-            bodies[-1].append(_row(row))
-        else:
-            bodies.append([])
-    parts = [tag("tbody", *rows) for rows in bodies if rows]
-    frame = _frame(tag("table", tag("thead", head), *parts), table.title)
-    note = tag("p", table.note, class_="note") if table.note else None
-    return tag("div", tag("h3", table.title), frame, note, class_="table")
-
-
 def confusion(column: Column) -> Element:
     """One engine's confusion matrix over all its runs: counts with their share of the row."""
     labels = column.test[0].labels
@@ -185,11 +172,7 @@ def confusion(column: Column) -> Element:
     ]
     head = tag("tr", tag("th", scope="col"), *(tag("th", label, scope="col") for label in labels))
     whole = tag("table", tag("caption", column.title), tag("thead", head), tag("tbody", *rows), class_="matrix")
-    return _frame(whole, f"confusion matrix of {column.title}")
-
-
-def _section(heading: str, *content: Node | None) -> Element:
-    return tag("section", tag("h2", heading), *content)
+    return frame(whole, f"confusion matrix of {column.title}")
 
 
 def _placed(evidence: Evidence) -> Iterator[Table]:
@@ -197,35 +180,6 @@ def _placed(evidence: Evidence) -> Iterator[Table]:
     columns = evidence.engines
     yield from (test_table(evidence.columns), run_table(evidence.comparison["runs"]), epoch_table(columns))
     yield from (*confusion_tables(columns), cost_table(columns))
-
-
-def _folded(table: Table | None) -> Element | None:
-    """A table of many rows, which unfolds."""
-    if table is None:
-        return None
-    return tag("details", tag("summary", f"{table.title}: the numbers of the figures"), grid(table), class_="numbers")
-
-
-def _beside(*content: Node) -> Element:
-    """Side by side where there is room."""
-    return tag("div", *content, class_="beside")
-
-
-def _frame(content: Element, name: str) -> Element:
-    """Scrolls sideways where the content is wider than the page; the keyboard reaches it."""
-    return tag("div", content, class_="wide", tabindex="0", role="region", aria_label=name)
-
-
-def _row(row: Row) -> Element:
-    name, *cells = row
-    indent = "sub" if name in INDENTED else None
-    return tag("tr", tag("th", name.strip(), scope="row", class_=indent), *(tag("td", cell) for cell in cells))
-
-
-def _broken(name: str) -> list[Node]:
-    """A column's name, with line ends as elements."""
-    first, *others = name.split("\n")
-    return [first, *(part for other in others for part in (tag("br"), other))]
 
 
 def _count(count: int, total: int, right: bool) -> Element:
@@ -272,7 +226,8 @@ def _facts(evidence: Evidence) -> list[tuple[Element, Element]]:
     ]
     if "documents" in data:
         counts = ", ".join(f"{label} {count}" for label, count in data.get("labels", {}).items())
-        facts.append(("documents", f"{data['documents']} ({counts}); {data.get('truncated', 0)} cut to the limit"))
+        cut = "" if evidence.models else f"; {data.get('truncated', 0)} cut to the limit"
+        facts.append(("documents", f"{data['documents']} ({counts}){cut}"))
     facts += [("note on the data", str(warning)) for warning in data.get("warnings", ())]
     for name, key in (("texts", "corpus"), ("token ids", "tokens"), ("split", "split")):
         if key in data:
