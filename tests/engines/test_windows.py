@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,7 +130,8 @@ def test_a_document_of_one_window_is_as_without_windows(engine: Engine) -> None:
 def test_input_gradients_match_transformers(engine: Engine) -> None:
     """Of the mean logit of a document's windows, by the word vector of each of their tokens."""
     case, label, rows = "bert", 1, batch("bert", engine, np.array([1], np.int32))
-    model, parts = families.oracle(case), WINDOWS.divide(families.documents(case)[1])
+    model: Any = families.oracle(case)
+    parts = WINDOWS.divide(families.documents(case)[1])
     expected = []
     for part in parts:
         words = model.get_input_embeddings()(torch.from_numpy(part[None]).long()).detach().requires_grad_()
@@ -158,7 +160,8 @@ def test_trajectories_agree_and_jax_compiles_one_gradient_a_shape(monkeypatch: p
             now, result = engine.step(now, laid, step.lr, StepKey(recipe.seed, step.number))
             losses[name].append(result.loss)
         weights.append({n: np.array(x) for n, x in engine.tensors(now, moments=False)})
-    assert Counter(name for name, _, _ in now.compiled) == {"gradient": 1, "update": 1, "add": 1}
+        if name == "jax":
+            assert Counter(kind for kind, _, _ in now.compiled) == {"gradient": 1, "update": 1, "add": 1}
     np.testing.assert_allclose(losses["jax"], losses["torch"], rtol=1e-4, atol=1e-5)
     assert families.apart(case, *weights) < 1e-3
     assert tensors_of(families.oracle(case)).keys() == weights[0].keys()

@@ -89,7 +89,7 @@ def test_assembled_windows_come_back_with_their_documents(lengths: np.ndarray, s
         else:
             assert len(window) == 0
     for number, document in zip(numbers, ids, strict=True):
-        assert found[number] == [window.tolist() for window in WINDOWS.divide(document)]
+        assert found[int(number)] == [window.tolist() for window in WINDOWS.divide(document)]
     real = batch.numbers >= 0
     np.testing.assert_array_equal(batch.numbers[real], numbers)
     np.testing.assert_array_equal(batch.labels[real], numbers % 2)
@@ -172,7 +172,7 @@ def test_evaluation_and_prediction_are_one(run: tuple[Job, Watcher], texts: Path
     model = AutoModelForSequenceClassification.from_pretrained(job.out / "model").eval()
     encoded = classifier.model.tokenizer.encode(chosen, *RECIPE.cut)
     assert encoded.windows is not None
-    for found, ids in zip(logits, encoded.take(np.arange(len(chosen))), strict=True):
+    for found, ids in zip(logits, encoded.take(np.arange(len(chosen), dtype=np.int32)), strict=True):
         with torch.inference_mode():
             parts = [model(torch.from_numpy(part[None]).long()).logits[0] for part in encoded.windows.divide(ids)]
         np.testing.assert_allclose(found, torch.stack(parts).mean(dim=0).numpy(), atol=1e-5)

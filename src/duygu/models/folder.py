@@ -172,12 +172,14 @@ def _loaded(folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
     for tensor, shape in shapes.items():
         made = partial(initialise, tensor, shape, spec, seed or 0)
         makers[tensor] = sources[tensor].read if tensor in sources else made
-    length, head_share, *windows = _truncation(folder)
+    length, head_share, windows, overlap = _truncation(folder)
     warnings = (*_warnings(folder, family, account), *tokenizer.warnings)
     config = write_config(spec)
     name, revision = folder.source.name, folder.source.revision
-    tensors = LazyTensors(makers)
-    return Model(name, spec, config, tensors, account, tokenizer, length, head_share, warnings, revision, *windows)
+    return Model(
+        name, spec, config, LazyTensors(makers), account, tokenizer, length, head_share, warnings, revision, windows,
+        overlap,
+    )  # fmt: skip
 
 
 def _require_classifier(folder: _Folder, family: Family) -> None:
