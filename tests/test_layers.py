@@ -27,6 +27,7 @@ FLOORS = {
     "duygu.data.duplicates": 2,
     "duygu.data.split": 2,
     "duygu.data.split_kinds": 2,
+    "duygu.data.windows": 2,
     "duygu.training.plan": 2,
     "duygu.training.parameters": 2,
     "duygu.training.augmentation": 2,

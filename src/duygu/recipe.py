@@ -19,6 +19,7 @@ from duygu.errors import RecipeError, printable
 
 Precision = Literal["auto", "fp32", "bf16"]
 Keep = Literal["best", "last"]
+Long = Literal["head+tail", "head", "windows"]
 
 COMMENT_WIDTH = 100  # characters of a line that explains a field
 
@@ -31,7 +32,10 @@ class Recipe:
     batch: int = 16
     microbatch: int = 0
     length: int = 256
+    long: Long = "head+tail"
     head_share: float = 0.75
+    max_windows: int = 8
+    overlap: float = 0.25
     lr: float = 2e-5
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -70,6 +74,16 @@ class Recipe:
     def changed(self, settings: Mapping[str, Any]) -> Recipe:
         """This recipe with ``settings`` applied; strings are read as the field's type ("none" for unset)."""
         return replace(self, **{name: _parse(name, value) for name, value in settings.items()})
+
+    @property
+    def cut(self) -> tuple[int, float, int, float]:
+        """What becomes of a long document: ``length``, share of the head, most windows and their overlap.
+
+        In the order in which a tokenizer and a model folder take them. One window is none: the document is cut.
+        """
+        if self.long == "windows":
+            return self.length, self.head_share, self.max_windows, self.overlap
+        return self.length, 1.0 if self.long == "head" else self.head_share, 1, 0.0
 
     def as_dict(self) -> dict[str, int | float | str | None]:
         """Field names to plain values, in the order of declaration."""
@@ -147,8 +161,12 @@ MEANINGS: Mapping[str, str] = {
     "epochs": "Passes over the training part",
     "batch": "Documents per optimiser step",
     "microbatch": "Documents per forward pass, to save memory; 0 takes the whole step at once",
-    "length": "Tokens per document, special tokens included; what is longer is cut",
-    "head_share": "Share of a longer document's tokens that is taken from its head; the rest is taken from its tail",
+    "length": "Tokens that the model reads at once, special tokens included",
+    "long": "What becomes of a document that is longer: head+tail and head cut it; windows reads it in overlapping "
+    "parts of that length, whose mean logits are its own",
+    "head_share": "Share of a cut document's tokens that is taken from its head; the rest is taken from its tail",
+    "max_windows": "Windows of a document at most; one that needs more is cut to what so many hold",
+    "overlap": "Share of a window's text that the next one repeats",
     "lr": "Highest learning rate",
     "warmup": "Share of all updates during which the learning rate rises; after them it falls to 0, both linearly",
     "weight_decay": "AdamW's, on weights of linear layers and embeddings, not on biases and norms",
@@ -186,7 +204,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "batch": (lambda value: 1 <= value <= 65_536, "an integer from 1 to 65536"),
     "microbatch": (lambda value: 0 <= value <= 65_536, "0, or an integer up to batch"),
     "length": (lambda value: 8 <= value <= 1_048_576, "an integer of at least 8"),
+    "long": (lambda value: value in ("head+tail", "head", "windows"), "head+tail, head or windows"),
     "head_share": (lambda value: 0.0 <= value <= 1.0, "a number from 0 to 1"),
+    "max_windows": (lambda value: 1 <= value <= 1024, "an integer from 1 to 1024"),
+    "overlap": (_share, "a share from 0 to below 1"),
     "lr": (lambda value: 0.0 < value <= 1.0, "a number above 0, such as 2e-5"),
     "warmup": (_share, "a share from 0 to below 1"),
     "weight_decay": (lambda value: 0.0 <= value <= 1.0, "a number from 0 to 1"),
@@ -226,6 +247,9 @@ _ELSEWHERE = {  # what other trainers call these fields
     "per_device_train_batch_size": "microbatch",
     "max_length": "length",
     "max_seq_length": "length",
+    "truncation": "long",
+    "stride": "overlap",
+    "doc_stride": "overlap",
     "warmup_ratio": "warmup",
     "max_grad_norm": "clip",
     "adam_epsilon": "eps",

@@ -39,6 +39,9 @@ def test_limits_cut_what_is_longer() -> None:
     found = token_lengths(subject(texts(4, WORDS), ["a", "b"] * 2), tokens)
     assert [found.numbers["limits"][limit]["documents"] for limit in ("128", "256", "512")] == [3, 2, 1]
     assert found.numbers["limits"]["512"]["tokens"] == pytest.approx(88 / 1200)
+    # The text of a window of 128 is 126 tokens, of which the next repeats 32: 600 need 1 + ceil(472 / 94) of them.
+    assert found.numbers["limits"]["128"]["windows"] == pytest.approx((100 + 128 * (2 + 3 + 7)) / (100 + 3 * 128))
+    assert "nothing is cut and" in found.sentence
     assert found.level == "look"
     assert token_lengths(subject(texts(4, WORDS), ["a", "b"] * 2), tokens // 3).level == "fine"
 

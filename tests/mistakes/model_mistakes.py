@@ -199,8 +199,8 @@ CONFIGS = [
     ("a model that switches code on", trained_from(config(trust_remote_code=True)), "runs none", "trust_remote_code"),
     ("a model that wants a kernel from the hub", trained_from(config(_attn_implementation_internal="evil/kernel")),
      "runs none", "_attn_implementation_internal"),
-    ("a duygu entry of a newer version", trained_from(config(duygu={"length": 9, "head_share": 0.5, "schema": 2})),
-     "schema 2, this version reads 1", "duygu"),
+    ("a duygu entry of a newer version", trained_from(config(duygu={"length": 9, "head_share": 0.5, "schema": 3})),
+     "schema 3, this version reads 1 and 2", "duygu"),
     ("a duygu entry that makes no sense", trained_from(config(duygu={"length": "long"})), "not understood", "duygu"),
 ]  # fmt: skip
 TENSORS = [

@@ -72,7 +72,7 @@ CASES: dict[str, tuple[Harm, str]] = {
     "attention kernel": (config(_attn_implementation_internal="evil/kernel"), "_attn_implementation_internal"),
     "pipeline of its own": (config(custom_pipelines={"evil": {}}), "custom_pipelines"),
     "duygu entry unreadable": (config(duygu={"length": "long"}), "duygu"),
-    "duygu entry newer": (config(duygu={"length": 9, "head_share": 0.5, "schema": 2}), "schema 2"),
+    "duygu entry newer": (config(duygu={"length": 9, "head_share": 0.5, "schema": 3}), "schema 3"),
     "weights missing": (gone("model.safetensors"), "model.safetensors"),
     "weights only as pickle": (both(gone("model.safetensors"), text("pytorch_model.bin", b"x")), "pytorch_model.bin"),
     "weights empty": (raw(lambda content: b""), "model.safetensors"),

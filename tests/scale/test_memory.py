@@ -125,3 +125,12 @@ def test_auto_precision_is_what_the_engine_would_choose() -> None:
     assert (chosen(True), chosen(False), chosen(None)) == (["bf16"], ["fp32"], ["fp32", "bf16"])
     needs = predict(SPEC, Recipe(microbatch=4), {"jax": True}, 8 * GIB)["needs"]
     assert needs[0]["total_bytes"] == to_train(SPEC, "jax", "bf16", 4 * 256, 256).total
+
+
+def test_all_windows_of_a_document_are_in_memory_at_once() -> None:
+    found = predict(SPEC, Recipe(precision="fp32", long="windows", max_windows=20), {"torch": None}, GIB // 2)
+    totals = {need["what"]: need["total_bytes"] for need in found["needs"]}
+    assert totals["training"] == to_train(SPEC, "torch", "fp32", 16 * 20 * 256, 256).total
+    assert totals["scoring"] == to_score(SPEC, "torch", "fp32", 256, 20).total
+    assert totals["scoring"] > to_score(SPEC, "torch", "fp32", 256).total, "one document is more than a pass has else"
+    assert (found["documents"], found["windows"], found["length"]) == (16, 20, 256)

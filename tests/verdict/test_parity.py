@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duygu.data.windows import Windows
 from duygu.engines import Engine, open_engine
 from duygu.models.folder import write_model
 from duygu.models.spec import ModelSpec, tensor_shapes
@@ -87,6 +88,13 @@ def test_engines_and_transformers_agree(request_: Request, torch_side: Measureme
     assert [c.parties for c in result.checks if c.name.startswith("logits")] == [
         "torch / jax", "torch / transformers", "jax / transformers",
     ]  # fmt: skip
+
+
+def test_engines_and_transformers_agree_on_windows(request_: Request, torch_side: Measurement) -> None:
+    divided = replace(request_, windows=Windows(length=9, step=5, most=9, before=1, after=1))
+    result = judge([one := measure("torch", divided), measure("jax", divided), measure("transformers", divided)])
+    assert result.passed, result.checks
+    assert np.abs(one.logits - torch_side.logits).max() > 1e-2, "read whole they are others"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -3,7 +3,7 @@
 A tokenizer is the ``tokenizers`` library's own, read from ``tokenizer.json`` or from a bare ``vocab.txt``. Cleaning
 (`duygu.data.corpus.clean`) stands at the head of its normaliser and is saved with it, so that ``AutoTokenizer`` on the
 saved folder gives the same ids. A document longer than the limit keeps its head and its tail, the special tokens around
-them; one within the limit is never touched.
+them; one within the limit is never touched. Where documents are read in windows, the limit is what these hold.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tokenizers.trainers import WordPieceTrainer
 
 from duygu.data.corpus import clean, replace_surrogates
 from duygu.data.tokenizer_files import Json, bert_content, open_content, read_content, without_panic_talk
+from duygu.data.windows import Windows
 from duygu.errors import ModelError
 from duygu.files import make_folder, write_text
 
@@ -41,11 +42,17 @@ class Encoded:
     ids: IntArray  # (total,) one document after the other
     offsets: LongArray  # (N + 1,) where each begins, and the end
     whole: IntArray  # (N,) length before truncation
+    windows: Windows | None = None  # how a model reads a document that is longer than it takes at once
 
     @property
     def lengths(self) -> IntArray:
         """(N,) tokens of each document."""
         return np.diff(self.offsets).astype(np.int32)
+
+    @property
+    def computed(self) -> IntArray:
+        """(N,) tokens that a model computes for each document: with windows, what these repeat counts again."""
+        return self.lengths if self.windows is None else self.windows.computed(self.lengths)
 
     def take(self, documents: IntArray) -> list[IntArray]:
         """The ids of the given documents, each a view."""
@@ -135,17 +142,23 @@ class TextTokenizer:
         """Id of the token for what the vocabulary has not; None where it has everything, as bytes."""
         return self._plain.token_to_id(self.roles.get("unk_token", "[UNK]"))
 
-    def encode(self, texts: Sequence[str], length: int, head_share: float) -> Encoded:
-        """Encode N texts to at most ``length`` tokens each, special tokens included.
+    def encode(
+        self, texts: Sequence[str], length: int, head_share: float, windows: int = 1, overlap: float = 0.0
+    ) -> Encoded:
+        """Encode N texts to at most ``length`` tokens each, special ones included, or to what ``windows`` of them hold.
 
-        Of a longer document ``head_share`` of the room is its head, the rest its tail. Raises `ModelError` where
-        ``length`` leaves no room, or where the library fails by the tokenizer's own rules.
+        Of a longer document ``head_share`` of the room is its head, the rest its tail. `Windows` has what ``overlap``
+        is. Raises `ModelError` where ``length`` leaves no room, or where the library fails by the tokenizer's rules.
         """
         special = len(self._prefix) + len(self._suffix)
         room = length - special
         if room < 1:
             problem = f"a limit of {length} tokens leaves no room beside {special} special tokens"
             raise ModelError(problem, "recipe field length", f"give a length of at least {special + 1}")
+        ends = len(self._prefix), len(self._suffix)
+        divided = Windows.overlapping(length, overlap, windows, *ends) if windows > 1 else None
+        limit = length if divided is None else divided.limit
+        room = limit - special
         head = round(room * head_share)
         whole: list[int] = []
         flat: list[IntArray] = []
@@ -156,8 +169,9 @@ class TextTokenizer:
             framed = chain.from_iterable(chain(self._prefix, row, self._suffix) for row in kept)
             flat.append(np.fromiter(framed, np.int32))
         wholes = np.array(whole, np.int32)
-        offsets = np.concatenate([[0], np.cumsum(np.minimum(wholes, length), dtype=np.int64)])
-        return Encoded(np.concatenate([np.empty(0, np.int32), *flat]), offsets.astype(np.int64), wholes)
+        offsets = np.concatenate([[0], np.cumsum(np.minimum(wholes, limit), dtype=np.int64)])
+        ids = np.concatenate([np.empty(0, np.int32), *flat])
+        return Encoded(ids, offsets.astype(np.int64), wholes, divided)
 
     def save(self, folder: Path, length: int) -> None:
         """Write the files from which ``AutoTokenizer.from_pretrained(folder)`` gives the ids that `encode` gives.

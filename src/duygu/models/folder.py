@@ -45,7 +45,7 @@ from duygu.models.weights import (
 
 __all__ = ["Account", "Model", "open_classifier", "open_model", "weights_digest", "write_model"]
 
-SCHEMA = 1  # of the "duygu" entry in config.json
+SCHEMA, WINDOWED = 1, 2  # of the "duygu" entry in config.json; where documents are read in windows, it says more
 CALIBRATION = "calibration.json"  # the temperature; a file of its own, since other tools know nothing of it
 TALK = Talk()
 CHOOSE = "choose a checkpoint that has model.safetensors"
@@ -72,6 +72,8 @@ class Model:
     head_share: float | None
     warnings: tuple[str, ...]
     revision: str | None = None  # "owner/name@commit" of a model that came from the hub
+    windows: int = 1  # at most so many of a document, and how they overlap
+    overlap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ def write_model(
     tokenizer: TextTokenizer,
     length: int,
     head_share: float,
+    windows: int = 1,
+    overlap: float = 0.0,
 ) -> None:
     """Write a folder that `open_classifier` and transformers' ``AutoModelForSequenceClassification`` open.
 
@@ -136,7 +140,10 @@ def write_model(
     """
     make_folder(folder)
     write_safetensors(folder / "model.safetensors", tensor_shapes(spec), tensors)
-    config = write_config(spec) | {"duygu": {"length": length, "head_share": head_share, "schema": SCHEMA}}
+    cut = {"length": length, "head_share": head_share, "schema": SCHEMA}
+    if windows > 1:
+        cut |= {"windows": windows, "overlap": overlap, "schema": WINDOWED}
+    config = write_config(spec) | {"duygu": cut}
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
     tokenizer.save(folder, length)
     write_bytes(folder / "config.json", f"{text}\n".encode())  # last: a folder cut short is no model
@@ -165,11 +172,14 @@ def _loaded(folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
     for tensor, shape in shapes.items():
         made = partial(initialise, tensor, shape, spec, seed or 0)
         makers[tensor] = sources[tensor].read if tensor in sources else made
-    length, head_share = _truncation(folder)
+    length, head_share, windows, overlap = _truncation(folder)
     warnings = (*_warnings(folder, family, account), *tokenizer.warnings)
     config = write_config(spec)
     name, revision = folder.source.name, folder.source.revision
-    return Model(name, spec, config, LazyTensors(makers), account, tokenizer, length, head_share, warnings, revision)
+    return Model(
+        name, spec, config, LazyTensors(makers), account, tokenizer, length, head_share, warnings, revision, windows,
+        overlap,
+    )  # fmt: skip
 
 
 def _require_classifier(folder: _Folder, family: Family) -> None:
@@ -184,20 +194,29 @@ def _require_classifier(folder: _Folder, family: Family) -> None:
         raise ModelError(f"problem_type {kind!r} does not choose one label", f"{folder.where}: problem_type", fix)
 
 
-def _truncation(folder: _Folder) -> tuple[int | None, float | None]:
-    """Length and head share that duygu recorded when it wrote the folder."""
+def _truncation(folder: _Folder) -> tuple[int | None, float | None, int, float]:
+    """Length, head share, most windows and their overlap, as duygu recorded them when it wrote the folder."""
     entry = folder.config.get("duygu")
     if entry is None:
-        return None, None
+        return None, None, 1, 0.0
     record = cast(dict[str, object], entry) if isinstance(entry, dict) else {}
     length, share = record.get("length"), record.get("head_share")
-    if type(length) is not int or length < 1 or type(share) not in (int, float) or not 0 <= cast(float, share) <= 1:
+    windows, overlap = record.get("windows", 1), record.get("overlap", 0.0)
+    if not (_counts(length) and _is_share(share) and _counts(windows) and _is_share(overlap)):
         fix = 'write it as {"length": 256, "head_share": 0.75, "schema": 1} or remove it'
         raise ModelError("the entry duygu is not understood", f"{folder.where}: duygu", fix)
-    if record.get("schema") != SCHEMA:
-        problem = f"the folder has schema {record.get('schema')!r}, this version reads {SCHEMA}"
+    if record.get("schema") not in (SCHEMA, WINDOWED):
+        problem = f"the folder has schema {record.get('schema')!r}, this version reads {SCHEMA} and {WINDOWED}"
         raise ModelError(problem, f"{folder.where}: duygu", "use the version of duygu that wrote it")
-    return length, float(cast(float, share))
+    return cast(int, length), float(cast(float, share)), cast(int, windows), float(cast(float, overlap))
+
+
+def _counts(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= cast(float, value) <= 1
 
 
 def _warnings(folder: _Folder, family: Family, account: Account) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ RECIPES: Mapping[str, RecipePreset] = {
         "Stability of Fine-tuning BERT: a small rate, warm-up, many steps.",
         recipe=Recipe(),
         reasons={
-            "length": "Longer documents keep their head and their tail: see head_share.",
+            "length": "Longer documents keep their head and their tail: see long.",
             "eps": "BERT's own; with bias correction, which AdamW has here.",
         },
     ),

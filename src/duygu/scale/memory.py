@@ -68,10 +68,10 @@ def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int) 
     )
 
 
-def to_score(spec: ModelSpec, engine: str, low: str, longest: int) -> Need:
-    """Scoring texts of at most ``longest`` tokens."""
+def to_score(spec: ModelSpec, engine: str, low: str, longest: int, windows: int = 1) -> Need:
+    """Scoring texts of at most ``longest`` tokens, or as many ``windows`` of them, which are in one forward pass."""
     weights, rounded = _weights(spec)
-    tokens = max(SCORED, longest)
+    tokens = max(SCORED, windows * longest)
     passing = _torch_passing(spec, low, tokens, longest) if engine == "torch" else tokens * 40 * spec.hidden
     return Need(
         process=SCORING[engine] + _largest(spec),
@@ -85,23 +85,25 @@ def to_score(spec: ModelSpec, engine: str, low: str, longest: int) -> Need:
 
 
 def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
-    """What training and scoring need in the worst case: every document of a step is as long as the recipe allows.
+    """What training and scoring need in the worst case: every document of a step is as long as the recipe allows,
+    with windows as long as the most of them hold.
 
     ``engines`` says of each whether bf16 is fast there, None where that is not known; ``free`` are the bytes there are.
     """
-    documents = recipe.microbatch or recipe.batch
+    documents, (length, _, windows, _) = recipe.microbatch or recipe.batch, recipe.cut
     needs: list[dict[str, Any]] = []
     findings: list[str] = []
     for engine, fast in engines.items():
         for low in _precisions(recipe, fast):
-            training = to_train(spec, engine, low, documents * recipe.length, recipe.length)
-            scoring = to_score(spec, engine, low, recipe.length)
+            training = to_train(spec, engine, low, documents * windows * length, length)
+            scoring = to_score(spec, engine, low, length, windows)
             needs += [_entry(engine, low, "training", training), _entry(engine, low, "scoring", scoring)]
             findings += _findings(spec, recipe, engine, low, training.total, free)
     return {
         "weights": sum(math.prod(shape) for shape in tensor_shapes(spec).values()),
         "documents": documents,
-        "length": recipe.length,
+        "length": length,
+        "windows": windows,
         "free_bytes": free,
         "needs": needs,
         "findings": findings,
@@ -138,8 +140,9 @@ def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, total: int
         return []
     if total <= free:
         return [f"{name}: training fits, with {total / free:.0%} of the {free / GIB:.1f} GiB that are free"]
+    length, _, windows, _ = recipe.cut
     for documents in _halves(recipe.microbatch or recipe.batch):
-        if to_train(spec, engine, low, documents * recipe.length, recipe.length).total <= free:
+        if to_train(spec, engine, low, documents * windows * length, length).total <= free:
             return [f"{name}: training does not fit; --set microbatch={documents} does and trains the same"]
     return [f"{name}: training does not fit, not even one document at a time"]
 

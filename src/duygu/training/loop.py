@@ -187,7 +187,7 @@ class _Loop:
         line = {"step": step.number, "epoch": step.epoch, "loss": loss, "lr": step.lr, "grad_norm": norm}
         self._log({**line, "seconds": seconds})
         self.losses[step.number] = loss
-        tokens = int(self.setup.encoded.lengths[step.documents].sum())
+        tokens = int(self.setup.encoded.computed[step.documents].sum())
         warm = self.first_step_s is not None
         self.mark = replace(self.mark, tally=self.mark.tally.plus(seconds, len(step.documents), tokens, warm))
         self.first_step_s = self.first_step_s if warm else seconds
@@ -321,7 +321,7 @@ class _Loop:
         with new_folder(target, manifest=False) as folder:
             weights = setup.engine.tensors(self.state, moments=False)
             recipe = self.recipe
-            write_model(folder, setup.model.spec, weights, setup.model.tokenizer, recipe.length, recipe.head_share)
+            write_model(folder, setup.model.spec, weights, setup.model.tokenizer, *recipe.cut)
             about = {"fitted_on": "validation", "documents": metrics["validation"]["documents"]}
             write_json(folder / CALIBRATION, {"temperature": metrics["temperature"], **about})
             run = self.folder

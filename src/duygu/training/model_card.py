@@ -35,7 +35,7 @@ def model_card(metrics: Json, data: Json, environment: Json, recipe: Recipe) -> 
 
 LOAD = """```python
 from duygu import Classifier
-Classifier.open("model").predict(["a text"])  # calibrated, long texts cut as in training
+Classifier.open("model").predict(["a text"])  # calibrated, long texts read as in training
 
 from transformers import pipeline
 pipeline("text-classification", "model")("a text")  # not calibrated; of a long text it sees the head only

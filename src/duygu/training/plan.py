@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from duygu.data.windows import Windows
 from duygu.errors import RecipeError
 from duygu.recipe import Recipe, label_weights
 
@@ -30,6 +31,7 @@ EVALUATION_TOKENS = 4096  # per forward pass: enough for the full rate of a prod
 GROUPS = 2  # attention groups of a static shape: documents of like length share a padded length
 LENGTH_STEP = 8  # static lengths and token counts are multiples of this
 ATTENTION_COST = 1 / 1024  # of one score (a query-key pair of one document) relative to a token's linear layers
+WINDOW = 1 << 21  # the second window of document n drops as document n + WINDOW does; 1,024 windows fit into an int32
 CANDIDATES = 512  # layouts the exact search looks at; more are merged with their neighbours first
 
 
@@ -39,10 +41,11 @@ class Shape:
 
     tokens: int
     groups: tuple[tuple[int, int], ...]
+    windows: Windows | None = None  # what rows are of a document that is too long for one; None where none is
 
     @property
     def documents(self) -> int:
-        """Document rows, padding included."""
+        """Rows, padding included: documents, or windows of documents."""
         return sum(count for count, _ in self.groups)
 
     @property
@@ -58,16 +61,18 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One forward pass, laid out: T flat tokens, D document rows (longest first), S attention slots.
+    """One forward pass, laid out: T flat tokens, D rows (longest first), S attention slots.
 
-    Padding tokens lie after the real ones, padding rows after the real rows; they have weight 0 and number -1.
+    Padding tokens lie after the real ones, padding rows after the real rows; they have weight 0 and number -1. A row is
+    a document, unless the shape has windows: then tokens, starts and lengths are those of windows, whose documents
+    ``owners`` names, and numbers, labels and weights are of the documents, which are fewer and so have padding.
     """
 
     ids: IntArray  # (T,) token ids
-    positions: IntArray  # (T,) position in the token's document, from 0
-    token_numbers: IntArray  # (T,) number of the token's document; with position and feature it keys dropout
-    starts: IntArray  # (D,) flat index of each document's first token
-    lengths: IntArray  # (D,) tokens of each document
+    positions: IntArray  # (T,) position in the token's row, from 0
+    token_numbers: IntArray  # (T,) number of the token's document and window; with position and feature it keys dropout
+    starts: IntArray  # (D,) flat index of each row's first token
+    lengths: IntArray  # (D,) tokens of each row
     numbers: IntArray  # (D,) the documents' numbers in the corpus
     labels: IntArray  # (D,)
     weights: FloatArray  # (D,) document weights of the loss
@@ -75,6 +80,7 @@ class Batch:
     rows: IntArray  # (S,) flat token of each attention slot, T where the slot is padding
     slots: IntArray  # (T,) attention slot of each flat token, S where the token is padding
     shape: Shape
+    owners: IntArray | None = None  # (D,) document, an index into numbers, of each window; -1 for padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +109,17 @@ class Plan:
     real_share: float  # real tokens / tokens that linear layers compute
 
 
-def make_plan(train: IntArray, lengths: IntArray, recipe: Recipe, static: bool) -> Plan:
+def make_plan(train: IntArray, lengths: IntArray, recipe: Recipe, static: bool, windows: Windows | None = None) -> Plan:
     """Plan a whole run over the documents ``train`` (corpus indices); ``lengths`` are those of the whole corpus.
 
-    ``static`` asks for at most `TRAINING_SHAPES` distinct shapes (JAX), else every layout is exact (PyTorch).
+    ``static`` asks for at most `TRAINING_SHAPES` distinct shapes (JAX), else every layout is exact (PyTorch). All
+    ``windows`` of a document are in one microbatch.
     """
     steps_per_epoch = math.ceil(len(train) / recipe.batch)
     updates = steps_per_epoch * recipe.epochs
     layouts = [split_microbatches(documents, recipe) for documents in _epochs(train, recipe)]
     flat = [documents for microbatches in layouts for documents in microbatches]
-    shapes = iter(fit_shapes([lengths[documents] for documents in flat], TRAINING_SHAPES, static))
+    shapes = iter(fit_shapes([lengths[documents] for documents in flat], TRAINING_SHAPES, static, windows))
     steps = tuple(
         Step(
             number=number,
@@ -124,7 +131,8 @@ def make_plan(train: IntArray, lengths: IntArray, recipe: Recipe, static: bool) 
         for number, microbatches in enumerate(layouts, start=1)
     )
     used = [shape for step in steps for shape in step.shapes]
-    real = sum(int(lengths[documents].sum()) for documents in flat)
+    computed_lengths = lengths if windows is None else windows.computed(lengths)
+    real = sum(int(computed_lengths[documents].sum()) for documents in flat)
     computed = sum(shape.tokens for shape in used)
     return Plan(steps, tuple(dict.fromkeys(used)), steps_per_epoch, real / computed)
 
@@ -172,7 +180,11 @@ def split_microbatches(documents: IntArray, recipe: Recipe) -> tuple[IntArray, .
 
 
 def evaluation_batches(
-    documents: IntArray, lengths: IntArray, static: bool, budget: int = EVALUATION_TOKENS
+    documents: IntArray,
+    lengths: IntArray,
+    static: bool,
+    budget: int = EVALUATION_TOKENS,
+    windows: Windows | None = None,
 ) -> list[tuple[IntArray, Shape]]:
     """Every document exactly once, documents of like length together: (corpus indices, shape) per forward pass.
 
@@ -180,41 +192,48 @@ def evaluation_batches(
     so that what was compiled for one set of texts serves the next.
     """
     order = documents[np.argsort(-lengths[documents], kind="stable")]
-    ends = np.cumsum(lengths[order], dtype=np.int64)
+    computed = lengths if windows is None else windows.computed(lengths)
+    ends = np.cumsum(computed[order], dtype=np.int64)
     batches: list[tuple[IntArray, Shape]] = []
     start = 0
     while start < len(order):
         before = int(ends[start - 1]) if start else 0
         end = max(start + 1, int(np.searchsorted(ends, before + budget, side="right")))
         part = order[start:end]
-        batches.append((part, ladder_shape(lengths[part]) if static else exact_shape(lengths[part])))
+        batches.append((part, (ladder_shape if static else exact_shape)(lengths[part], windows)))
         start = end
     return batches
 
 
-def ladder_shape(lengths: IntArray) -> Shape:
+def ladder_shape(lengths: IntArray, windows: Windows | None = None) -> Shape:
     """A shape that holds these documents and whose sizes are rungs: one attention group."""
+    windows = _needed(windows, lengths)
+    lengths = _rows(lengths, windows)
     longest, rows = _rung(int(lengths.max())), 1 << (len(lengths) - 1).bit_length()
-    return Shape(_rung(int(lengths.sum())), ((rows, longest),))
+    return Shape(_rung(int(lengths.sum())), ((rows, longest),), windows)
 
 
-def fit_shapes(layouts: Sequence[IntArray], limit: int, static: bool) -> list[Shape]:
+def fit_shapes(layouts: Sequence[IntArray], limit: int, static: bool, windows: Windows | None = None) -> list[Shape]:
     """A shape for each layout (the lengths of one forward pass): exact ones, or at most ``limit`` distinct ones."""
     if not static:
-        return [exact_shape(lengths) for lengths in layouts]
+        return [exact_shape(lengths, windows) for lengths in layouts]
     if not layouts:
         return []
+    windows = _needed(windows, np.concatenate(layouts))  # of all or none, so that there are no more shapes
+    layouts = [_rows(lengths, windows) for lengths in layouts]
     count = max(len(lengths) for lengths in layouts)
     wanted = np.array([_room(lengths, count) for lengths in layouts])
-    chosen = _cheapest_cover(wanted, _group_sizes(count), limit)
+    chosen = [replace(shape, windows=windows) for shape in _cheapest_cover(wanted, _group_sizes(count), limit)]
     return [min((shape for shape in chosen if _holds(shape, room)), key=lambda shape: shape.cost) for room in wanted]
 
 
-def exact_shape(lengths: IntArray) -> Shape:
+def exact_shape(lengths: IntArray, windows: Windows | None = None) -> Shape:
     """The layout without any padding: documents of equal length form a group."""
+    windows = _needed(windows, lengths)
+    lengths = _rows(lengths, windows)
     values, counts = np.unique(lengths, return_counts=True)
     groups = tuple((int(count), int(value)) for value, count in zip(values[::-1], counts[::-1], strict=True))
-    return Shape(int(lengths.sum()), groups)
+    return Shape(int(lengths.sum()), groups, windows)
 
 
 def assemble(
@@ -225,12 +244,16 @@ def assemble(
     weights: FloatArray | None = None,
     normaliser: float | None = None,
 ) -> Batch:
-    """Lay documents out in ``shape``: ``ids[i]`` are the tokens of document ``numbers[i]``.
+    """Lay documents out in ``shape``: ``ids[i]`` are the tokens of document ``numbers[i]``, all its windows together.
 
     Without weights every document counts 1; without a normaliser the batch is its own optimiser step.
     """
     weights = np.ones(len(numbers), np.float32) if weights is None else weights
     normaliser = float(weights.sum()) if normaliser is None else normaliser
+    owners, row_numbers = None, numbers
+    if shape.windows is not None:
+        ids, owners, places = shape.windows.split(ids)
+        row_numbers = numbers[owners] + places * np.int32(WINDOW)
     sizes = np.array([len(tokens) for tokens in ids], np.int32)
     order = np.argsort(-sizes, kind="stable")
     lengths = _padded(sizes[order], shape.documents, 0)
@@ -242,21 +265,32 @@ def assemble(
     rows = np.full(shape.slots, shape.tokens, np.int32)
     rows[slots] = np.arange(tokens, dtype=np.int32)
     real = lengths > 0
-    numbers = _padded(numbers[order], shape.documents, -1)
+    placed = order if owners is None else np.arange(len(numbers))
     return Batch(
         ids=_padded(np.concatenate([ids[int(index)] for index in order]), shape.tokens, 0),
         positions=_padded(positions, shape.tokens, 0),
-        token_numbers=_padded(numbers[row_of_token], shape.tokens, -1),
+        token_numbers=_padded(row_numbers[order][row_of_token], shape.tokens, -1),
         starts=np.where(real, starts, 0).astype(np.int32),
         lengths=lengths,
-        numbers=numbers,
-        labels=_padded(labels[order], shape.documents, 0),
-        weights=_padded(weights[order], shape.documents, 0),
+        numbers=_padded(numbers[placed], shape.documents, -1),
+        labels=_padded(labels[placed], shape.documents, 0),
+        weights=_padded(weights[placed], shape.documents, 0),
         normaliser=normaliser,
         rows=rows,
         slots=_padded(slots, shape.tokens, shape.slots),
         shape=shape,
+        owners=None if owners is None else _padded(owners[order], shape.documents, -1),
     )
+
+
+def _needed(windows: Windows | None, lengths: IntArray) -> Windows | None:
+    """``windows``, where any of these documents has several; else all is as if there were none."""
+    return windows if windows is not None and (lengths > windows.length).any() else None
+
+
+def _rows(lengths: IntArray, windows: Windows | None) -> IntArray:
+    """(R,) tokens of each row: of a document, or of one of its windows."""
+    return lengths if windows is None else windows.rows(lengths)
 
 
 def _epochs(train: IntArray, recipe: Recipe) -> Iterator[IntArray]:

@@ -121,15 +121,18 @@ def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: 
     for warning in (*corpus.warnings, *split.warnings, *model.warnings):
         progress.message(f"note: {warning}")
     progress.phase("tokenising")
-    encoded = model.tokenizer.encode(corpus.texts, job.recipe.length, job.recipe.head_share)
+    encoded = model.tokenizer.encode(corpus.texts, *job.recipe.cut)
+    if note := _left_out(encoded):
+        progress.message(f"note: {note}")
     recipe = restarted(job.recipe, checkpoint.mark.attempt if checkpoint else 0)
     weights = document_weights(corpus.labels, split.train, corpus.names, recipe)
     augment = augmentation(lambda: _vocabulary(model), recipe)
-    plan = make_plan(split.train, encoded.lengths, recipe, engine.static_shapes)
+    plan = make_plan(split.train, encoded.lengths, recipe, engine.static_shapes, encoded.windows)
     checkpoints = Checkpoints(folder.checkpoints, model.spec, job.recipe)
     require_space(folder.path, checkpoints.missing_bytes())
     validation, test = (
-        evaluation_batches(part, encoded.lengths, engine.static_shapes) for part in (split.validation, split.test)
+        evaluation_batches(part, encoded.lengths, engine.static_shapes, windows=encoded.windows)
+        for part in (split.validation, split.test)
     )
     setup = Setup(
         job, recipe, corpus, split, model, encoded, weights, augment, plan, validation, test, engine, placement,
@@ -143,7 +146,8 @@ def begun_again(setup: Setup, attempt: int) -> Setup:
     """The same run from its start, with the recipe of another attempt."""
     recipe = restarted(setup.job.recipe, attempt)
     augment = augmentation(lambda: _vocabulary(setup.model), recipe)
-    plan = make_plan(setup.split.train, setup.encoded.lengths, recipe, setup.engine.static_shapes)
+    encoded = setup.encoded
+    plan = make_plan(setup.split.train, encoded.lengths, recipe, setup.engine.static_shapes, encoded.windows)
     return replace(setup, recipe=recipe, augment=augment, plan=plan, checkpoint=None)
 
 
@@ -166,6 +170,15 @@ def _open_model(job: Job, corpus: Corpus, split: Split, record: Mapping[str, Any
         source, corpus.names, job.recipe.seed, lambda: [corpus.texts[n] for n in split.train], progress
     )  # fmt: skip
     return replace(model, name=job.model)
+
+
+def _left_out(encoded: Encoded) -> str | None:
+    """What windows were meant to read and do not; that a limit without windows cuts is what it is for."""
+    longer = int((encoded.whole > encoded.lengths).sum())
+    if encoded.windows is None or not longer:
+        return None
+    tokens, most = int((encoded.whole - encoded.lengths).sum()), encoded.windows.most
+    return f"{longer} documents are longer than {most} windows; {tokens:,} tokens of them are not read (max_windows)"
 
 
 def _require_length(recipe: Recipe, model: Model) -> None:
@@ -206,8 +219,9 @@ def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
         entry = {"step": setup.checkpoint.mark.step, **here}
         folder.write_environment({**record, "resumed": [*resumed, entry]})
         return
-    limit, share = setup.job.recipe.length, setup.plan.real_share
-    data = data_record(setup.corpus, setup.split, setup.encoded, limit, tokens, share, setup.job.format)
+    encoded, share = setup.encoded, setup.plan.real_share
+    limit = setup.job.recipe.length if encoded.windows is None else encoded.windows.limit
+    data = data_record(setup.corpus, setup.split, encoded, limit, tokens, share, setup.job.format)
     model = {"model": setup.model.name, "model_revision": setup.model.revision, "start_weights": weights}
     folder.begin(setup.job.recipe, data, {**here, **model})
 

@@ -187,6 +187,8 @@ def data_record(
         "sources": dict(sources.most_common(SOURCES)),
         "tokens": tokens,
         "truncated": int((encoded.whole > encoded.lengths).sum()),
+        "left_out": int((encoded.whole - encoded.lengths).sum(dtype=np.int64)),
+        "windows": _windows(encoded),
         "lengths": length_record(encoded.whole, limit),
         "real_share": real_share,
         "warnings": [*corpus.warnings, *split.warnings],
@@ -194,6 +196,20 @@ def data_record(
         "split_seed": split.seed,
         "parts": {name: [corpus.ids[number] for number in numbers] for name, numbers in parts.items()},
         **({} if corpus.groups is None else {"copies": copies(corpus.groups, corpus.ids)}),
+    }
+
+
+def _windows(encoded: Encoded) -> dict[str, int] | None:
+    """How many windows were made of how many documents that need several; None for a run without."""
+    if encoded.windows is None:
+        return None
+    counts = encoded.windows.counts(encoded.lengths)
+    return {
+        "documents": int((counts > 1).sum()),
+        "windows": int(counts.sum()),
+        "most": int(counts.max()),
+        "computed": int(encoded.computed.sum(dtype=np.int64)),
+        "step": encoded.windows.step,
     }
 
 

@@ -51,6 +51,8 @@ class Classifier:
     state: State
     length: int  # tokens per document
     head_share: float
+    windows: int = 1  # of a document at most, each of that length
+    overlap: float = 0.0
     temperature: float = 1.0  # what logits are divided by before they become probabilities
 
     @classmethod
@@ -75,7 +77,8 @@ class Classifier:
         state = opened.start(model.spec, model.tensors, defaults, Placement(precision, threads, device))
         length = model.length or min(defaults.length, model.spec.positions)
         share = defaults.head_share if model.head_share is None else model.head_share
-        return cls(model, opened, state, length, share, read_temperature(model_folder(folder)))
+        temperature = read_temperature(model_folder(folder))
+        return cls(model, opened, state, length, share, model.windows, model.overlap, temperature)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,9 +89,10 @@ class Classifier:
         """(N, L) float32, one row per text, in the order given."""
         if not texts:
             return np.zeros((0, len(self.names)), np.float32)
-        encoded = self.model.tokenizer.encode([clean(text).strip() for text in texts], self.length, self.head_share)
+        cut = self.length, self.head_share, self.windows, self.overlap
+        encoded = self.model.tokenizer.encode([clean(text).strip() for text in texts], *cut)
         every = np.arange(len(texts), dtype=np.int32)
-        batches = evaluation_batches(every, encoded.lengths, self.engine.static_shapes)
+        batches = evaluation_batches(every, encoded.lengths, self.engine.static_shapes, windows=encoded.windows)
         _, logits = score(self.engine, self.state, encoded, np.zeros_like(every), batches)
         return logits
 

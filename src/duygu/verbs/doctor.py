@@ -134,7 +134,7 @@ def _memory(memory: Report) -> Iterator[str]:
     parts = ("process", "masters", "moments", "gradients", "copies", "activations", "held", "total")
     yield (
         f"memory that {memory['model']} takes in GiB: {memory['weights']:,} weights, "
-        f"{memory['documents']} documents of up to {memory['length']} tokens at once"
+        f"{memory['documents']} documents of up to {_tokens(memory)} at once"
     )
     yield "  " + f"{'':22}" + "".join(f"{part:>12}" for part in parts)
     for need in memory["needs"]:
@@ -142,6 +142,12 @@ def _memory(memory: Report) -> Iterator[str]:
         yield f"  {name:22}" + "".join(f"{need[f'{part}_bytes'] / GIB:12.2f}" for part in parts)
     for line in memory["findings"]:
         yield f"  {line}"
+
+
+def _tokens(memory: Report) -> str:
+    """What a document may have."""
+    windows = f"{memory['windows']} windows of " if memory["windows"] > 1 else ""
+    return f"{windows}{memory['length']} tokens"
 
 
 def _gib(value: int | None) -> str:

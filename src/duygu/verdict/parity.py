@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from duygu.data.corpus import Corpus, read_corpus
 from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.tokens import Encoded
+from duygu.data.windows import Windows
 from duygu.engines import ENGINES, Placement, StepKey, open_engine
 from duygu.errors import DuyguError
 from duygu.models.folder import open_classifier, open_model, write_model
@@ -51,6 +52,7 @@ class Request:
     recipe: Recipe
     steps: int
     threads: int = 0
+    windows: Windows | None = None  # how documents that are too long are divided
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +143,13 @@ def measure(party: str, request: Request) -> Measurement:
     model = open_classifier(request.model)
     placement = Placement("fp32", request.threads)
     state = engine.start(model.spec, model.tensors, request.recipe, placement)
-    encoded = _encoded(request.ids)
+    encoded = _encoded(request)
     every = np.arange(len(request.ids), dtype=np.int32)
-    batches = evaluation_batches(every, encoded.lengths, engine.static_shapes)
+    batches = evaluation_batches(every, encoded.lengths, engine.static_shapes, windows=encoded.windows)
     _, logits = score(engine, state, encoded, request.labels, batches)
     first = _batch(request, encoded, every[:GRADIENT_DOCUMENTS], engine.static_shapes)
     gradients = dict(engine.gradients(state, first, StepKey(request.recipe.seed, 1)))
-    plan = make_plan(every, encoded.lengths, request.recipe, engine.static_shapes)
+    plan = make_plan(every, encoded.lengths, request.recipe, engine.static_shapes, encoded.windows)
     losses: list[float] = []
     for step in plan.steps[: request.steps]:
         weight = float(len(step.documents))
@@ -224,35 +226,41 @@ def _prepare(
     opened = open_model(model, corpus.names, seed, lambda: corpus.texts)
     recipe = replace(recipe_for(model).changed(settings), seed=seed, precision="fp32")
     start = opened.tensors.items()
-    write_model(folder, opened.spec, start, opened.tokenizer, recipe.length, recipe.head_share)
+    write_model(folder, opened.spec, start, opened.tokenizer, *recipe.cut)
     chosen = np.unique(np.linspace(0, len(corpus.texts) - 1, documents).astype(np.int32))
-    encoded = opened.tokenizer.encode([corpus.texts[index] for index in chosen], recipe.length, recipe.head_share)
+    encoded = opened.tokenizer.encode([corpus.texts[index] for index in chosen], *recipe.cut)
     ids = tuple(encoded.take(np.arange(len(chosen), dtype=np.int32)))
     epochs = -(-steps // -(-len(chosen) // recipe.batch))
-    return Request(str(folder), ids, corpus.labels[chosen], replace(recipe, epochs=epochs), steps, threads)
+    labels, recipe = corpus.labels[chosen], replace(recipe, epochs=epochs)
+    return Request(str(folder), ids, labels, recipe, steps, threads, encoded.windows)
 
 
-def _encoded(ids: Sequence[IntArray]) -> Encoded:
-    lengths = np.array([len(tokens) for tokens in ids], np.int32)
-    return Encoded(np.concatenate(ids), np.concatenate([[0], np.cumsum(lengths)]), lengths)
+def _encoded(request: Request) -> Encoded:
+    lengths = np.array([len(tokens) for tokens in request.ids], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Encoded(np.concatenate(request.ids), offsets, lengths, request.windows)
 
 
 def _batch(request: Request, encoded: Encoded, documents: IntArray, static: bool) -> Batch:
-    (shape,) = fit_shapes([encoded.lengths[documents]], 1, static)
+    (shape,) = fit_shapes([encoded.lengths[documents]], 1, static, encoded.windows)
     return assemble(encoded.take(documents), documents, request.labels[documents], shape)
 
 
 def _reference_logits(request: Request) -> FloatArray:
-    """transformers on the same folder, document by document, so nothing is padded."""
+    """transformers on the same folder, document by document, so nothing is padded; the mean over windows."""
     import torch
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # standard error is for our own talk
     model = AutoModelForSequenceClassification.from_pretrained(request.model, dtype=torch.float32).eval()
+    logits: list[torch.Tensor] = []
     with torch.inference_mode():
-        logits = [model(torch.from_numpy(tokens[None].astype(np.int64))).logits for tokens in request.ids]
-    return torch.cat(logits).numpy()
+        for tokens in request.ids:
+            parts = [tokens] if request.windows is None else request.windows.divide(tokens)
+            found = [model(torch.from_numpy(part[None].astype(np.int64))).logits for part in parts]
+            logits.append(torch.cat(found).mean(dim=0))
+    return torch.stack(logits).numpy()
 
 
 def _in_own_process(party: str, request: Request) -> Measurement:

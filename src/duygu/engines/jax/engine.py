@@ -218,7 +218,7 @@ class Compute:
             keys = site_keys(*key, self.spec.layers, batch.token_numbers_T, batch.layout.positions_T)
         layers = partial(self.stacks.layer, w)
         model = FAMILIES[self.spec.family]
-        return model.classify(w, layers, words_TC, batch.layout, keys, self.spec, self.low)
+        return _by_document(model.classify(w, layers, words_TC, batch.layout, keys, self.spec, self.low), batch)
 
     def _words(self, w: Tree, batch: Arrays) -> Array:
         return FAMILIES[self.spec.family].words(w, batch.layout, self.spec)
@@ -242,7 +242,7 @@ class Compute:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["layout", "token_numbers_T", "labels_D", "weights_D", "normaliser"],
+    data_fields=["layout", "token_numbers_T", "labels_D", "weights_D", "normaliser", "owners_D"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
@@ -254,6 +254,7 @@ class Arrays:
     labels_D: Array
     weights_D: Array
     normaliser: Array
+    owners_D: Array | None  # where rows are windows
 
 
 def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None) -> tuple[Array, Tree]:
@@ -266,6 +267,17 @@ def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None
             state, "add", None, total, _run(state, "gradient", batch.shape, state.masters, _arrays(batch), scalars)
         )
     return total
+
+
+def _by_document(logits_DY: Array, batch: Arrays) -> Array:
+    """Mean logits of each document's windows; without windows, the rows are the documents.
+
+    As many rows as windows, those that are no document's 0: so all arrays of a batch keep their lengths.
+    """
+    if batch.owners_D is None:
+        return logits_DY
+    own_DD = (batch.owners_D == jnp.arange(len(batch.owners_D))[:, None]).astype(jnp.float32)
+    return own_DD @ logits_DY / jnp.maximum(own_DD.sum(axis=1, keepdims=True), 1.0)
 
 
 def _loss(logits_DY: Array, batch: Arrays, smoothing: float) -> Array:
@@ -336,7 +348,7 @@ def _adam(recipe: Recipe) -> optax.GradientTransformation:
 def _arrays(batch: Batch) -> Arrays:
     b: Any = batch  # numpy at the boundary, JAX's own arrays inside what is compiled
     layout = Layout(b.ids, b.positions, b.starts, b.lengths, b.rows, b.slots, b.shape.groups)
-    return Arrays(layout, b.token_numbers, b.labels, b.weights, jnp.float32(b.normaliser))
+    return Arrays(layout, b.token_numbers, b.labels, b.weights, jnp.float32(b.normaliser), b.owners)
 
 
 def _scalars(key: StepKey) -> tuple[Array, Array]:

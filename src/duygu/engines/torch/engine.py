@@ -109,7 +109,7 @@ class TorchEngine:
     def logits(self, state: State, batch: Batch) -> np.ndarray:
         layout, module = _layout(batch, state.device), _scored(state)
         with torch.inference_mode():
-            return module(module.words(layout), layout).cpu().numpy()
+            return _by_document(module(module.words(layout), layout), batch).cpu().numpy()
 
     def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
         _accumulate(state, batch, key)
@@ -120,7 +120,8 @@ class TorchEngine:
     def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
         layout = _layout(batch, state.device)
         words_TC = state.module.words(layout).detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(state.module(words_TC, layout)[:, label].sum(), words_TC)
+        logits_DY = _by_document(state.module(words_TC, layout), batch)
+        (gradient,) = torch.autograd.grad(logits_DY[:, label].sum(), words_TC)
         return _numpy(gradient)
 
     def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
@@ -175,7 +176,19 @@ def _objective(state: State, batch: Batch, key: StepKey | None) -> Tensor:
 
 def _classify(state: State, batch: Batch, layout: Layout, key: StepKey | None) -> Tensor:
     keys_LST = None if key is None else _keys(state, batch, key)
-    return state.module(state.module.words(layout), layout, keys_LST)
+    return _by_document(state.module(state.module.words(layout), layout, keys_LST), batch)
+
+
+def _by_document(logits_DY: Tensor, batch: Batch) -> Tensor:
+    """Mean logits of each document's windows; without windows, the rows are the documents.
+
+    As many rows as windows, those that are no document's 0: so all arrays of a batch keep their lengths.
+    """
+    if batch.owners is None:
+        return logits_DY
+    owners_D = torch.from_numpy(batch.owners).to(logits_DY.device)
+    own_DD = (owners_D == torch.arange(len(owners_D), device=owners_D.device)[:, None]).float()
+    return own_DD @ logits_DY / own_DD.sum(dim=1, keepdim=True).clamp(min=1.0)
 
 
 def _loss(logits_DY: Tensor, batch: Batch, smoothing: float) -> Tensor:

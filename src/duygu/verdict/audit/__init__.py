@@ -95,7 +95,7 @@ def _of_texts(subject: Subject, tokenizer: TextTokenizer | None, progress: Progr
     if tokenizer is not None:
         progress.phase("tokenising")
         whole, special, unknown = lengths.count_tokens(tokenizer, subject.corpus.texts)
-        yield lengths.token_lengths(subject, whole)
+        yield lengths.token_lengths(subject, whole, special)
         yield lengths.tokenizer_health(subject, whole - special, unknown)
     yield copies.exact_copies(subject)
     yield copies.near_copies(subject)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duygu.data.tokens import TextTokenizer
+from duygu.data.windows import Windows
+from duygu.recipe import Recipe
 from duygu.verdict.audit.findings import Finding, Subject, level, percent
 
 LIMITS = (128, 256, 512)  # tokens
@@ -36,13 +38,14 @@ def word_lengths(subject: Subject) -> Finding:
     return Finding("length in words", level(short > SHORT_LOOK * len(words)), sentence, numbers)
 
 
-def token_lengths(subject: Subject, tokens: Counts) -> Finding:
-    """Tokens of each text, ``tokens`` (N,) with the special ones, and what each limit cuts."""
+def token_lengths(subject: Subject, tokens: Counts, special: int = 2) -> Finding:
+    """Tokens of each text, ``tokens`` (N,) with the ``special`` ones; what each limit cuts, and what windows cost."""
     cut = {
         str(limit): {
             "documents": int((tokens > limit).sum()),
             "share": float((tokens > limit).mean()),
             "tokens": float(np.maximum(tokens - limit, 0).sum() / tokens.sum()),
+            "windows": _windows_cost(tokens, limit, special),
         }
         for limit in LIMITS
     }
@@ -51,6 +54,9 @@ def token_lengths(subject: Subject, tokens: Counts) -> Finding:
         for limit, one in cut.items()
     ]
     sentence = f"A text has {round(float(np.median(tokens)))} tokens (median). A limit of {'; of '.join(described)}."
+    more = cut[str(LONG)]["windows"] - 1
+    if more > 0:
+        sentence += f" Read in windows of {LONG} tokens, nothing is cut and {percent(more)} more tokens are computed."
     numbers = {**_spread(tokens), "limits": cut, "histogram": histogram(tokens)}
     return Finding("length in tokens", level(float(np.percentile(tokens, 75)) > LONG), sentence, numbers)
 
@@ -105,6 +111,12 @@ def histogram(values: Counts) -> dict[str, object]:
     edges = np.arange(0, top + width, width)
     counts = np.histogram(np.minimum(values, edges[-1]), edges)[0]
     return {"edges": edges.astype(int).tolist(), "counts": counts.tolist(), "longest": int(values.max())}
+
+
+def _windows_cost(tokens: Counts, limit: int, special: int) -> float:
+    """Tokens computed where documents are read whole in windows of ``limit``, over those where they are cut to it."""
+    windows = Windows.overlapping(limit, Recipe().overlap, ALL, special, 0)
+    return float(windows.computed(tokens.astype(np.int32)).sum() / np.minimum(tokens, limit).sum())
 
 
 def _words(texts: Sequence[str]) -> Counts:
