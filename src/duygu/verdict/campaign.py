@@ -91,7 +91,7 @@ def common_start(request: CompareRequest) -> str:
         return request.model
     if not start.exists():
         with shown_progress() as progress:
-            source = find_model(request.model, progress)
+            source = find_model(request.model, progress, request.engines)
         with new_folder(start, manifest=False) as folder:
             copy_model(source, folder)
     return str(start)
