@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from duygu import cli
@@ -28,33 +27,11 @@ from duygu.training.plan import Batch, assemble, exact_shape
 from duygu.training.preparation import Job
 from duygu.use.classifier import Classifier
 from tests.engines.cases import FP32, in_order, tensors_of
+from tests.models.fallback_models import CONFIGS, SIZES, VOCABULARY, write_folder
 from tests.models.small_models import LABELS as TWO
-from tests.models.small_models import WORDS, write_tokenizer
 
 LABELS = ("bad", "good", "none")
-VOCABULARY, LENGTH, DOCUMENTS = 83, 40, 8
-SIZES = {
-    "vocab_size": VOCABULARY, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 40, "max_position_embeddings": 48, "pad_token_id": 0, "num_labels": 3,
-}  # fmt: skip
-DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "convbert": {"embedding_size": 16, "conv_kernel_size": 3},
-    "albert": {"embedding_size": 16, "classifier_dropout_prob": 0.1},
-    "deberta": DISENTANGLED,
-    "deberta-v2": {**DISENTANGLED, "position_buckets": 8, "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3},
-    "mpnet": {},
-    "big_bird": {"attention_type": "original_full"},
-    "camembert": {},
-    "ernie": {},
-    "eurobert": {"bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3},
-    "megatron-bert": {},
-    "rembert": {"input_embedding_size": 16},
-    "roberta-prelayernorm": {},
-    "xlm-roberta-xl": {},
-    "fnet": {"tpu_short_seq_length": 48},
-    "gpt2": {"n_inner": 40},
-}
+LENGTH, DOCUMENTS = 40, 8
 THOROUGH = ("convbert", "albert", "deberta-v2", "eurobert")
 NUMBERS = (np.arange(DOCUMENTS) % len(LABELS)).astype(np.int32)
 
@@ -236,23 +213,6 @@ def test_a_checkpoints_other_heads_are_left_alone(tmp_path: Path) -> None:
     )
     assert model.account.ignored == ("lm_predictions.lm_head.dense.weight",)
     assert "through transformers (fallback)" in model.warnings[0]
-
-
-def write_folder(folder: Path, family: str, head: str | None = None) -> Path:
-    """A folder of an encoder without head, as the hub has them, with a tokenizer of letters."""
-    config = {"model_type": family, **SIZES, **CONFIGS[family], "vocab_size": len(WORDS), "num_labels": 2}
-    spec = read_spec(config, TWO, family)
-    random, prefix = np.random.default_rng(0), family_of(spec).prefix
-    tensors = {
-        name: (random.standard_normal(shape) * 0.1 + ("orm" in name and name.endswith("weight"))).astype(np.float32)
-        for name, shape in tensor_shapes(spec).items()
-        if name.startswith(prefix)
-    }
-    folder.mkdir()
-    save_file({**tensors, **({head: np.ones((2, 2), np.float32)} if head else {})}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    write_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

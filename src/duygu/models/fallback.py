@@ -31,7 +31,7 @@ INSTALL = "pip install 'duygu[torch,transformers]'"
 # What transformers computes as it is said is no matter of ours; what would be another kind of model is.
 REFUSED: Switches = {name: switch for name, switch in SWITCHES.items() if switch[1] is CODE} | {
     "quantization_config": SWITCHES["quantization_config"],
-    "is_encoder_decoder": ((), "a model that reads a text twice is no encoder, and duygu knows encoders only"),
+    "is_encoder_decoder": ((), "it has an encoder and a decoder, and duygu trains models of one stack"),
     "adapters": ((), "these belong to another library"),
     "pruned_heads": ((), "transformers no longer computes this"),
 }
@@ -127,7 +127,7 @@ def ask(config: Mapping[str, object], labels: int, where: str) -> tuple[Fallback
     kept = {key: value for key, value in config.items() if key not in DROPPED} | PINNED.get(str(name), {})
     answer = _answer(_json(kept), labels)
     if "problem" in answer:
-        fix = f"choose a text classifier that transformers {version()} knows, or a model of: {twins}"
+        fix = f"choose a text classifier that this version of transformers knows, or a model of: {twins}"
         raise ModelError(answer["problem"], f"{where}: model_type", fix)
     shapes = tuple((tensor, tuple(shape)) for tensor, shape in answer["shapes"])
     rates = {field: tuple(answer[field]) for field in ("dropout", "attention_dropout")}

@@ -174,7 +174,7 @@ def describe(config: Mapping[str, Any], labels: int) -> dict[str, Any]:
 
 
 def _sizes(model: Any, words: nn.Embedding) -> dict[str, Any]:
-    """Sizes by field of ModelSpec, 0 or None where the config has none."""
+    """Sizes by field of ModelSpec; what the config does not say is 1, or for the padding None."""
     config = model.config
     longest = getattr(config, "max_position_embeddings", None) or 0
     return {
@@ -182,7 +182,7 @@ def _sizes(model: Any, words: nn.Embedding) -> dict[str, Any]:
         "positions": longest - _first_position(model) if longest > 0 else UNLIMITED,
         "pad_id": getattr(config, "pad_token_id", None),
         "initializer_range": float(getattr(config, "initializer_range", 0.02)),
-        **{field: getattr(config, name, None) or 0 for field, name in SIZES.items()},
+        **{field: getattr(config, name, None) or 1 for field, name in SIZES.items()},
     }
 
 
