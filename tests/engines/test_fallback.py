@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from duygu import cli
 from duygu.engines import Engine, Placement, StepKey, open_engine
 from duygu.engines.torch import fallback
-from duygu.errors import RecipeError
+from duygu.errors import ModelError, RecipeError
 from duygu.models.folder import open_classifier, open_model
 from duygu.models.spec import ModelSpec, family_of, read_spec, tensor_shapes, write_config
 from duygu.recipe import Recipe
@@ -107,6 +107,15 @@ def test_padding_changes_what_transformers_answers_for_convbert() -> None:
     with torch.inference_mode():
         found = oracle("convbert")(padded, attention_mask=(padded != 0).long()).logits.numpy()
     assert np.abs(found - oracle_logits("convbert")).max() > 1e-3
+
+
+def test_a_family_that_takes_no_text_of_any_length_is_named(engine: Engine) -> None:
+    """Nystromformer wants all texts as long as its config says."""
+    config = {"model_type": "nystromformer", **SIZES, "num_landmarks": 4, "segment_means_seq_len": 48}
+    spec = read_spec(config, LABELS, "config.json")
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in tensor_shapes(spec).items()}
+    with pytest.raises(ModelError, match="transformers cannot compute 2 texts of 40 tokens"):
+        engine.logits(engine.start(spec, tensors, Recipe(), FP32), batch_of())
 
 
 @pytest.mark.parametrize("family", THOROUGH)

@@ -124,7 +124,7 @@ def ask(config: Mapping[str, object], labels: int, where: str) -> tuple[Fallback
     if missing:
         problem = f"model_type {name!r} has no twin here and runs {THROUGH}, but {missing[-1]} is not installed"
         raise ModelError(problem, f"{where}: model_type", f"{INSTALL}, or choose a model of: {twins}")
-    kept = {key: value for key, value in config.items() if key not in DROPPED} | PINNED.get(str(name), {})
+    kept = {**{key: value for key, value in config.items() if key not in DROPPED}, **PINNED.get(str(name), {})}
     answer = _answer(_json(kept), labels)
     if "problem" in answer:
         fix = f"choose a text classifier that this version of transformers knows, or a model of: {twins}"

@@ -22,6 +22,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPI
 from transformers.utils import logging
 
 from duygu.engines.torch.bert import Layout
+from duygu.errors import ModelError
 from duygu.models.spec import ModelSpec
 
 # Families whose padding changes no answer: their documents go through in one padded pass. The others (ConvBERT's
@@ -92,7 +93,18 @@ class FallbackClassifier(nn.Module):
         if self.takes_mask:
             inputs["attention_mask"] = spread(torch.ones_like(places_T), 0)
         with answering(self.model.get_input_embeddings(), spread(words_TC[tokens], 0)):
+            return self._ask(inputs)
+
+    def _ask(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What transformers answers; raises `ModelError` where the family takes no such texts (of any length, say)."""
+        try:
             return self.model(**inputs).logits.float()
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            documents, length = inputs["input_ids"].shape
+            problem = f"transformers cannot compute {documents} texts of {length} tokens: {_first_line(error)}"
+            raise ModelError(problem, f"model_type {self.spec.family}", "choose a model of another family") from error
 
 
 def passes(layout: Layout, masked: bool) -> Iterator[tuple[slice, slice, int]]:
@@ -198,8 +210,12 @@ def answer(config: str, labels: int) -> dict[str, Any]:
     try:
         return describe(json.loads(config), labels)
     except Exception as error:  # transformers checks a config in many ways, none of them its own
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        first = _first_line(error)
         return {"problem": first if isinstance(error, ValueError) else f"transformers cannot build the model: {first}"}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 if __name__ == "__main__":
