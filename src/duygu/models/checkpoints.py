@@ -71,7 +71,7 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         "dbmdz/convbert-base-turkish-cased",
         {"model_type": "convbert", "vocab_size": 32_000, "max_position_embeddings": 512},
         "as large as berturk, of the same texts; an encoder that also reads by convolution",
-        weights=106_845_698,
+        weights=107_407_754,
     ),
     "mbert": Checkpoint(
         "google-bert/bert-base-multilingual-cased",

@@ -96,7 +96,7 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
     if spec.fallback is not None:
         engines = {name: fast for name, fast in engines.items() if name == ENGINE}
         findings.append(
-            f"{spec.family} runs on {ENGINE}, {THROUGH}; activations are a BERT's of this size, not measured"
+            f"{spec.family} runs {THROUGH} on {ENGINE}; activations are a BERT's of this size, not measured"
         )
     for engine, fast in engines.items():
         for low in _precisions(recipe, fast):

@@ -119,7 +119,7 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
         yield from textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     yield ""
     yield from textwrap.wrap(
-        "All but those for torch only are computed by both engines. Memory is predicted for fp32 on a CPU with the recipe's batch "
-        "and length, of the engine that takes more; duygu doctor --model NAME has the parts.",
+        "All but those for torch only are computed by both engines. Memory is predicted for fp32 on a CPU with the "
+        "recipe's batch and length, of the engine that takes more; duygu doctor --model NAME has the parts.",
         width,
     )
