@@ -51,9 +51,10 @@ KNOWN = {  # packages by extra, where duygu runs from its source folder and has 
     "": ("numpy", "scipy", "scikit-learn", "tokenizers", "safetensors", "huggingface_hub", "rich", "click"),
     "torch": ("torch",),
     "jax": ("jax", "jaxlib", "optax"),
+    "transformers": ("transformers",),
 }
 LABELS = ("one", "other")  # of a model whose memory is asked for: too few weights to matter
-OPTIONAL = {"transformers": "duygu parity asks it too"}  # no extra brings it
+OPTIONAL = {"transformers": "for families without a twin; duygu parity asks it too"}
 
 
 def examine(say: Say, asked: Iterable[str] = tuple(ENGINES)) -> Report:
@@ -79,11 +80,10 @@ def packages() -> list[Report]:
     """Every package that duygu uses: its version or None, the least that is needed, who needs it, how to install it."""
     needed = {name: ("", extra) for extra, names in KNOWN.items() for name in names}
     needed |= {name: (least, extra) for name, least, extra in _requirements()}
-    found = [
+    return [
         _package(name, least, extra or "core", f"pip install 'duygu[{extra}]'" if extra else "pip install duygu")
         for name, (least, extra) in needed.items()
     ]
-    return found + [_package(name, "", purpose, f"pip install {name}") for name, purpose in OPTIONAL.items()]
 
 
 def ask_engine(name: str, say: Say) -> Report:
@@ -185,7 +185,7 @@ def missing(found: list[Report], engines: list[Report]) -> list[Report]:
     wrong: dict[str, list[str]] = {}
     for package in found:
         if package["version"] is None:
-            optional = f" (optional: {package['purpose']})" if package["name"] in OPTIONAL else ""
+            optional = f" (optional: {OPTIONAL[package['name']]})" if package["name"] in OPTIONAL else ""
             wrong.setdefault(package["install"], []).append(package["name"] + optional)
         elif package["too_old"]:
             what = f"{package['name']} {package['version']} is older than {package['least']}"

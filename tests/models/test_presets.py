@@ -46,6 +46,13 @@ def test_shapes_give_the_published_numbers_of_parameters(name: str) -> None:
     assert parameters(spec_of(name)) / 1e6 == pytest.approx(PUBLISHED[name], rel=0.01)
 
 
+def test_weights_of_a_fallback_are_those_that_transformers_has() -> None:
+    """`duygu models` does not ask it."""
+    found = {name: checkpoint.weights for name, checkpoint in CHECKPOINTS.items() if checkpoint.weights}
+    assert found
+    assert found == {name: parameters(spec_of(name)) for name in found}
+
+
 def test_roberta_has_512_positions_for_text() -> None:
     assert spec_of("xlm-r-base").positions == 512
     assert spec_of("xlm-r-base").first_position == 2

@@ -42,6 +42,10 @@ CLEANING: list[Json] = [
 def read_content(folder: Path) -> tuple[Json, dict[str, str], list[str], str]:
     """Content, special tokens by role, warnings, and the file that it comes from. Raises `ModelError`."""
     config = _read_optional(folder / "tokenizer_config.json")
+    if config.get("auto_map"):
+        problem = "auto_map: the tokenizer asks for code from the model folder, and duygu runs none"
+        fix = "choose a model without it, or remove the key if tokenizer.json says all there is to say"
+        raise ModelError(problem, f"{folder / 'tokenizer_config.json'}: auto_map", fix)
     roles = _read_roles({**_read_optional(folder / "special_tokens_map.json"), **config})
     path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
     if path.exists():

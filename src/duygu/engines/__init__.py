@@ -146,7 +146,12 @@ HIDDEN_RATES = ("dropout", "embedding_dropout", "classifier_dropout")  # of Mode
 
 
 def with_dropout(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
-    """The spec with the recipe's dropout rates where it sets them; the head drops as the hidden states do."""
+    """The spec with the recipe's dropout rates where it sets them; the head drops as the hidden states do.
+
+    Raises `RecipeError` for a rate that the config of a fallback has no field for.
+    """
+    if spec.fallback is not None:
+        return replace(spec, fallback=spec.fallback.with_rates(recipe.dropout, recipe.attention_dropout))
     if recipe.dropout is not None:
         spec = replace(spec, **dict.fromkeys(HIDDEN_RATES, recipe.dropout))
     if recipe.attention_dropout is not None:

@@ -21,6 +21,7 @@ class Checkpoint:
     reason: str  # for it, or against it
     recipe: str = "default"  # name of the recipe preset that suits it
     advised: bool = True
+    weights: int = 0  # of a family without a twin, whose shapes only transformers knows
 
 
 def _bert(vocabulary: int, **more: Any) -> Mapping[str, Any]:
@@ -65,6 +66,12 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         "dbmdz/electra-base-turkish-cased-discriminator",
         {"model_type": "electra", "vocab_size": 32_000, **_ELECTRA},
         "as large as berturk and a point better on OffensEval-TR (stefan-it/turkish-bert)",
+    ),
+    "convbert-tr": Checkpoint(
+        "dbmdz/convbert-base-turkish-cased",
+        {"model_type": "convbert", "vocab_size": 32_000, "max_position_embeddings": 512},
+        "as large as berturk, of the same texts; an encoder that also reads by convolution",
+        weights=107_407_754,
     ),
     "mbert": Checkpoint(
         "google-bert/bert-base-multilingual-cased",

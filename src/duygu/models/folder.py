@@ -20,6 +20,7 @@ from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError
 from duygu.files import make_folder, sync_folder, write_bytes
 from duygu.models.account import Account, is_expected, match_tensors
+from duygu.models.fallback import note
 from duygu.models.families import FAMILIES, Family
 from duygu.models.presets import PRESETS, ModelPreset
 from duygu.models.progress import Progress, Talk
@@ -99,27 +100,28 @@ def open_model(
     seed: int,
     texts: Callable[[], Sequence[str]],
     progress: Progress = TALK,
+    engines: Sequence[str] = (),
 ) -> Model:
     """A model to train: a preset, a local Hugging Face folder or a model of the hub; its head is drawn from ``seed``.
 
     ``texts`` gives the training texts; it is called only for a preset whose tokenizer is trained on them. A folder
-    of a preset's name is reached as ``./tiny``. Raises `ModelError`.
+    of a preset's name is reached as ``./tiny``. Raises `ModelError`, also for a model that one of ``engines`` cannot
+    compute.
     """
     if isinstance(source, str) and source in PRESETS:
         return _from_scratch(PRESETS[source], labels, seed, texts())
-    folder = _read_folder(find_model(source, progress))
+    folder = _read_folder(find_model(source, progress, engines))
     spec = read_spec(folder.config, labels, folder.where)
     return _loaded(folder, spec, seed)
 
 
-def open_classifier(source: str | Path, progress: Progress = TALK) -> Model:
+def open_classifier(source: str | Path, progress: Progress = TALK, engines: Sequence[str] = ()) -> Model:
     """A finished classifier, in a folder or on the hub: every tensor is there and ``id2label`` names its labels.
 
-    Raises `ModelError`.
+    Raises `ModelError`, also for a model that one of ``engines`` cannot compute.
     """
-    found = _read_folder(find_model(source, progress))
-    family = family_of(found.config, found.where)
-    _require_classifier(found, family)
+    found = _read_folder(find_model(source, progress, engines))
+    _require_classifier(found)
     spec = read_spec(found.config, read_labels(found.config, found.where), found.where)
     return _loaded(found, spec, seed=None)
 
@@ -162,7 +164,7 @@ def _from_scratch(preset: ModelPreset, labels: Sequence[str], seed: int, texts: 
 
 def _loaded(folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
     """The folder's model; without a seed nothing may be initialised."""
-    family, shapes = FAMILIES[spec.family], tensor_shapes(spec)
+    family, shapes = family_of(spec), tensor_shapes(spec)
     account, sources = match_tensors(folder.stored, family, shapes, seed is not None, str(folder.path))
     tokenizer = TextTokenizer.from_folder(folder.path)
     if tokenizer.vocabulary > spec.vocabulary:
@@ -173,7 +175,8 @@ def _loaded(folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
         made = partial(initialise, tensor, shape, spec, seed or 0)
         makers[tensor] = sources[tensor].read if tensor in sources else made
     length, head_share, windows, overlap = _truncation(folder)
-    warnings = (*_warnings(folder, family, account), *tokenizer.warnings)
+    through = () if spec.fallback is None else (note(spec.family),)
+    warnings = (*through, *_warnings(folder, family, account), *tokenizer.warnings)
     config = write_config(spec)
     name, revision = folder.source.name, folder.source.revision
     return Model(
@@ -182,11 +185,13 @@ def _loaded(folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
     )  # fmt: skip
 
 
-def _require_classifier(folder: _Folder, family: Family) -> None:
+def _require_classifier(folder: _Folder) -> None:
     """Refuse what has the tensors of a classifier of one label per text but is none."""
     fix = "train it first: duygu train DATA --model FOLDER --out RUN"
-    architectures = folder.config.get("architectures") or [family.architecture]
-    if not isinstance(architectures, list) or family.architecture not in architectures:
+    family = FAMILIES.get(str(folder.config["model_type"]))
+    wanted = family.architecture if family else "ForSequenceClassification"  # of a fallback: as all of them end
+    architectures = folder.config.get("architectures") or [wanted]
+    if not isinstance(architectures, list) or not any(str(one).endswith(wanted) for one in architectures):
         problem = f"a model of architectures {architectures!r} is no text classifier"
         raise ModelError(problem, f"{folder.where}: architectures", fix)
     kind = folder.config.get("problem_type")

@@ -20,9 +20,10 @@ from duygu.errors import ModelError
 from duygu.files import read_json, write_json
 from duygu.models.checkpoints import CHECKPOINTS, repository
 from duygu.models.conversion import converted
+from duygu.models.fallback import has_twin
 from duygu.models.presets import PRESETS
 from duygu.models.progress import Progress
-from duygu.models.spec import family_of, read_spec
+from duygu.models.spec import read_spec
 
 if TYPE_CHECKING:
     from duygu.models.hub import Remote, Unreachable
@@ -50,17 +51,20 @@ class Source:
     converted: tuple[str, ...] = ()  # the pickles that the weights were made from
 
 
-def find_model(source: str | Path, progress: Progress) -> Source:
+def find_model(source: str | Path, progress: Progress, engines: Sequence[str] = ()) -> Source:
     """The files of a local folder or of a hub model, fetched and converted where that is needed.
 
-    A folder goes before a hub model of the same name. Raises `ModelError`.
+    A folder goes before a hub model of the same name. Raises `ModelError`, also for a model that one of ``engines``
+    cannot compute, before its weights cost anything.
     """
     name = source.as_posix() if isinstance(source, Path) else source
     folder = _local_folder(name)
     if folder is not None:
+        if engines:
+            read_config(folder, engines)
         return _source(name, folder, _origin(folder), progress)
     if hub_name(name):
-        return _from_hub(name, progress)
+        return _from_hub(name, progress, engines)
     near = difflib.get_close_matches(name[:MISSPELT], (*PRESETS, *CHECKPOINTS), n=1)
     fix = "give a folder, a model of the hub as owner/name, or a preset, as duygu models lists them"
     fix = f"did you mean {near[0]}? Else {fix}" if near else fix
@@ -81,15 +85,22 @@ def pinned(name: str, revision: str | None) -> str:
     return revision if revision and revision.partition("@")[0] == repository(name) else name
 
 
-def read_config(folder: Path) -> dict[str, object]:
-    """``config.json`` of a family that is known here."""
+def read_config(folder: Path, engines: Sequence[str] = ()) -> dict[str, object]:
+    """``config.json`` of a family that is known here, and that all ``engines`` compute."""
     path = folder / "config.json"
     if not path.exists():
         fix = "give the folder that holds config.json, model.safetensors and the tokenizer's files"
         raise ModelError("the folder has no config.json", str(folder), fix)
     config = read_json(path, JSON_LIMIT, ModelError)
-    family_of(config, str(path))
+    has_twin(config, str(path), engines)
     return config
+
+
+def require_engines(name: str, engines: Sequence[str]) -> None:
+    """Raise `ModelError` if one of ``engines`` cannot compute the model in this folder; a hub's comes later."""
+    folder = _local_folder(name) if name not in PRESETS else None
+    if folder is not None:
+        read_config(folder, engines)
 
 
 def shard_places(index: Path) -> dict[str, str]:
@@ -167,9 +178,9 @@ def _pickles(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(set(shard_places(folder / index).values()))) if (folder / index).exists() else ()
 
 
-def _accept(folder: Path, where: str) -> None:
+def _accept(folder: Path, where: str, engines: Sequence[str] = ()) -> None:
     """Raise `ModelError` for a config that no model here can have, before its weights cost anything."""
-    read_spec(read_config(folder), ANY_LABELS, where)
+    read_spec(read_config(folder, engines), ANY_LABELS, where)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -199,27 +210,28 @@ def _origin(folder: Path) -> str | None:
     return revision
 
 
-def _from_hub(name: str, progress: Progress) -> Source:
+def _from_hub(name: str, progress: Progress, engines: Sequence[str]) -> Source:
     from duygu.models import hub
 
     repo, revision = cast(tuple[str, str], hub_name(name))
     if hub.COMMIT.fullmatch(revision) and (kept := hub.cached_folder(repo, revision)) and _is_complete(kept):
+        read_config(kept, engines)
         return Source(name, kept, kept, f"{repo}@{revision}")  # a commit never changes: nobody has to be asked
     try:
         remote = hub.look_up(repo, revision)
     except hub.Unreachable as error:
-        return _from_cache(name, error, progress)
-    return _from_commit(name, remote, progress)
+        return _from_cache(name, error, progress, engines)
+    return _from_commit(name, remote, progress, engines)
 
 
-def _from_commit(name: str, remote: Remote, progress: Progress) -> Source:
+def _from_commit(name: str, remote: Remote, progress: Progress, engines: Sequence[str]) -> Source:
     from duygu.models import download, hub
 
     _, revision = cast(tuple[str, str], hub_name(name))
     if "config.json" not in remote.files:
         raise ModelError("the model has no config.json", remote.pinned, "choose a model made for transformers")
     folder = download.download(remote, [file for file in SMALL if file in remote.files], progress)
-    _accept(folder, f"{remote.pinned}: config.json")
+    _accept(folder, f"{remote.pinned}: config.json", engines)
     chosen = remote
     if not any(file in remote.files for file in SAFETENSORS) and (branch := hub.conversion_branch(remote)):
         progress.message(f"the weights come as safetensors from the hub's own conversion, {branch.pinned}")
@@ -247,7 +259,7 @@ def _weight_files(remote: Remote, progress: Progress) -> list[str]:
     raise ModelError(problem[:1000], remote.pinned, "choose a model with PyTorch or safetensors weights")
 
 
-def _from_cache(name: str, error: Unreachable, progress: Progress) -> Source:
+def _from_cache(name: str, error: Unreachable, progress: Progress, engines: Sequence[str]) -> Source:
     """The model as the hub's cache has it, where the hub cannot be asked."""
     from duygu.models import hub
 
@@ -257,6 +269,7 @@ def _from_cache(name: str, error: Unreachable, progress: Progress) -> Source:
         state = "is not in the cache" if folder is None else "is in the cache without its weights"
         fix = f"{error.fix}; or copy the cache of a machine that has it, or give a local folder"
         raise ModelError(f"{error.problem}, and {name} {state}", str(hub.repo_cache(repo)), fix) from error
+    read_config(folder, engines)
     if not hub.is_offline():
         progress.message(f"note: {error.problem}; using the copy in the cache, commit {folder.name}")
     return _source(name, folder, f"{repo}@{folder.name}", progress)

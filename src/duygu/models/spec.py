@@ -1,7 +1,8 @@
 """What a model is, in numbers: read from ``config.json`` by allow-list, never by executing anything.
 
 `FAMILIES` has the families: how to read a config and which tensors there are. A config value that changes the
-mathematics and is not understood is an error that names it; a key that is unknown but harmless is only reported.
+mathematics and is not understood is an error that names it; a key that is unknown but harmless is only reported. Of any
+other family transformers is asked (`duygu.models.fallback`), which then computes it, too.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from duygu.errors import ModelError
+from duygu.models.fallback import REFUSED, Fallback, ask, has_twin, parts_of
 from duygu.models.families import FAMILIES, Family, Shapes
-from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, Pooling, short
+from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, Pooling, Switches, short
 from duygu.models.parts import PARTS, Parts
 
 
@@ -21,7 +23,7 @@ from duygu.models.parts import PARTS, Parts
 class ModelSpec:
     """The shape of a sequence classifier and the constants of its arithmetic."""
 
-    family: str  # a key of `FAMILIES`
+    family: str  # a key of `FAMILIES`; with a fallback, any model_type
     vocabulary: int  # rows of the word embedding
     positions: int  # tokens that a document may have
     segments: int  # token types; 0 where a family has none
@@ -46,6 +48,7 @@ class ModelSpec:
     window: int = 0  # tokens to either side that a local layer sees
     theta: float = 0.0  # of the rotary positions in global layers
     local_theta: float = 0.0
+    fallback: Fallback | None = None  # for a family without a twin; rates, activation and norms are in its config
 
     @property
     def head_dim(self) -> int:
@@ -77,9 +80,11 @@ def read_spec(config: Mapping[str, object], labels: Sequence[str], where: str) -
 
     Raises `ModelError` for a family, a value or a request that is not understood.
     """
-    family = family_of(config, where)
+    if not has_twin(config, where):
+        return _read_fallback(config, labels, where)
+    family = FAMILIES[str(config["model_type"])]
     config = family.rewrite(config, where)
-    _refuse_switches(config, family, where)
+    _refuse_switches(config, {**SWITCHES, **family.switches}, where)
     values: dict[str, Any] = {field: _read(key, config, where) for field, key in family.keys.items()} | {**family.fixed}
     if values["classifier_dropout"] is None:
         values["classifier_dropout"] = values["dropout"]
@@ -87,9 +92,7 @@ def read_spec(config: Mapping[str, object], labels: Sequence[str], where: str) -
         hidden, heads = family.keys["hidden"].name, family.keys["heads"].name
         problem = f"{heads} = {values['heads']} does not divide {hidden} = {values['hidden']}"
         raise ModelError(problem, where, "take config.json and the weights from the same model")
-    if values["pad_id"] >= values["vocabulary"]:
-        problem = f"{family.keys['pad_id'].name} = {values['pad_id']} lies outside the vocabulary"
-        raise ModelError(problem, where, f"it must be below {family.keys['vocabulary'].name} = {values['vocabulary']}")
+    _require_padding(values["pad_id"], values["vocabulary"], where)
     names = _checked_labels(labels, where)
     spec = ModelSpec(family=str(config["model_type"]), labels=names, **values)
     if spec.positions <= spec.first_position:
@@ -118,9 +121,12 @@ def read_labels(config: Mapping[str, object], where: str) -> tuple[str, ...]:
 
 def write_config(spec: ModelSpec) -> dict[str, object]:
     """Content of the ``config.json`` that `read_spec` reads back to ``spec`` and transformers loads; nothing else."""
-    family = FAMILIES[spec.family]
-    values = {key.name: key.write(getattr(spec, field)) for field, key in family.keys.items()}
-    values[family.keys["positions"].name] = spec.first_position + spec.positions
+    family = family_of(spec)
+    if spec.fallback is not None:
+        values = spec.fallback.settings
+    else:
+        values = {key.name: key.write(getattr(spec, field)) for field, key in family.keys.items()}
+        values[family.keys["positions"].name] = spec.first_position + spec.positions
     return {
         "architectures": [family.architecture],
         "model_type": spec.family,
@@ -142,7 +148,7 @@ def in_low_precision(name: str) -> bool:
 
 def tensor_shapes(spec: ModelSpec) -> Shapes:
     """Every tensor of the model by its Hugging Face name, from the embeddings to the head."""
-    return FAMILIES[spec.family].shapes(spec)
+    return family_of(spec).shapes(spec)
 
 
 def parameters(spec: ModelSpec) -> int:
@@ -150,20 +156,41 @@ def parameters(spec: ModelSpec) -> int:
     return sum(math.prod(shape) for shape in tensor_shapes(spec).values())
 
 
-def family_of(config: Mapping[str, object], where: str) -> Family:
-    """The family that ``model_type`` names."""
-    name = config.get("model_type")
-    if not isinstance(name, str) or name not in FAMILIES:
-        problem = "config.json has no model_type" if name is None else f"model_type {name!r} is not a known family"
-        raise ModelError(problem, where, f"choose a model of a known family: {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+def family_of(spec: ModelSpec) -> Family:
+    """How models of this kind are read and written."""
+    return FAMILIES[spec.family] if spec.fallback is None else spec.fallback.family
 
 
 def unknown_keys(config: Mapping[str, object]) -> tuple[str, ...]:
-    """Keys that nothing here understands, sorted; they are not used."""
+    """Keys that nothing here understands, sorted; they are not used. Of a fallback's, transformers uses all."""
+    if config["model_type"] not in FAMILIES:
+        return ()
     family = FAMILIES[str(config["model_type"])]
     keys = {key.name for key in family.keys.values()}
     return tuple(sorted(config.keys() - keys - HARMLESS - SWITCHES.keys() - family.switches.keys()))
+
+
+def _read_fallback(config: Mapping[str, object], labels: Sequence[str], where: str) -> ModelSpec:
+    for part in parts_of(config):
+        _refuse_switches(part, REFUSED, where)
+    names = _checked_labels(labels, where)
+    fallback, sizes = ask(config, len(names), where)
+    if sizes["pad_id"] is None:
+        fix = "give the id of a token that stands in no text, such as the tokenizer's padding token"
+        raise ModelError("config.json has no pad_token_id", f"{where}: pad_token_id", fix)
+    _require_padding(sizes["pad_id"], sizes["vocabulary"], where)
+    return ModelSpec(
+        family=str(config["model_type"]),
+        segments=0,
+        activation="gelu",
+        norm_eps=0.0,
+        dropout=0.0,
+        attention_dropout=0.0,
+        classifier_dropout=0.0,
+        labels=names,
+        fallback=fallback,
+        **sizes,
+    )
 
 
 def _read(key: Key, config: Mapping[str, object], where: str) -> int | float | str | None:
@@ -175,9 +202,15 @@ def _read(key: Key, config: Mapping[str, object], where: str) -> int | float | s
         raise ModelError(problem, f"{where}: {key.name}", f"wanted: {key.wanted}") from error
 
 
-def _refuse_switches(config: Mapping[str, object], family: Family, where: str) -> None:
+def _require_padding(pad_id: int, vocabulary: int, where: str) -> None:
+    if not 0 <= pad_id < vocabulary:
+        problem = f"pad_token_id = {pad_id} lies outside the vocabulary"
+        raise ModelError(problem, where, f"it must be below vocab_size = {vocabulary}")
+
+
+def _refuse_switches(config: Mapping[str, object], switches: Switches, where: str) -> None:
     """Every switch must be off: absent, null, false, empty, or a value that means so."""
-    for name, (off, reason) in {**SWITCHES, **family.switches}.items():
+    for name, (off, reason) in switches.items():
         value = config.get(name)
         if value and value not in off:
             fix = f"choose a model without {name}, or remove the key if the model does not need it"

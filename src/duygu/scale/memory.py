@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
+from duygu.models.fallback import ENGINE, THROUGH
 from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes
 from duygu.recipe import Recipe
 
@@ -93,6 +94,11 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
     documents, (length, _, windows, _) = recipe.microbatch or recipe.batch, recipe.cut
     needs: list[dict[str, Any]] = []
     findings: list[str] = []
+    if spec.fallback is not None:
+        engines = {name: fast for name, fast in engines.items() if name == ENGINE}
+        findings.append(
+            f"{spec.family} runs {THROUGH} on {ENGINE}; activations are a BERT's of this size, not measured"
+        )
     for engine, fast in engines.items():
         for low in _precisions(recipe, fast):
             training = to_train(spec, engine, low, documents * windows * length, length)

@@ -24,7 +24,17 @@ from duygu.training.guard import Guard, Reading, prior_of, record
 from duygu.training.machine import peak_memory
 from duygu.training.model_card import model_card
 from duygu.training.plan import Batch, FloatArray, IntArray, Step, assemble
-from duygu.training.preparation import Batches, Job, Setup, as_begun, begun_again, read_data, set_up, start_tensors
+from duygu.training.preparation import (
+    Batches,
+    Job,
+    Setup,
+    as_begun,
+    begun_again,
+    read_data,
+    set_up,
+    start_tensors,
+    through,
+)
 from duygu.training.progress import SILENT, Progress
 from duygu.training.run_folder import RunFolder, open_run, predictions_table
 from duygu.training.scoring import score
@@ -336,6 +346,7 @@ class _Loop:
         return {
             "engine": setup.engine.name,
             "model": setup.model.name,
+            **through(setup.model),
             "seed": setup.job.recipe.seed,
             "fold": setup.job.fold,
             "precision": setup.placement.precision,

@@ -96,10 +96,14 @@ def _data(data: Json) -> str:
 
 
 def _training(metrics: Json, environment: Json, recipe: Recipe) -> str:
+    engine = ", ".join(metrics[name] for name in ("engine", "through", "precision") if name in metrics)
     versions = ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items())
     rows = [
         ("began with", _code(environment.get("model_revision") or metrics["model"])),
-        ("engine", f"{metrics['engine']}, {metrics['precision']}, on {_code(environment.get('device', 'unknown'))}"),
+        (
+            "engine",
+            f"{engine}, on {_code(environment.get('device', 'unknown'))}",
+        ),
         ("kept", f"epoch {metrics['kept_epoch']} of {recipe.epochs}"),
         ("versions", versions),
     ]

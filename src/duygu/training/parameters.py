@@ -71,6 +71,11 @@ def blocks_of(names: Iterable[str]) -> dict[str, int]:
     return {name: numbers[name] + 1 if name in numbers else 0 if _EMBEDDING.search(name) else top for name in names}
 
 
+def layers_of(names: Iterable[str]) -> int:
+    """How many layers the names tell of; 0 where they number none."""
+    return len({found[1] for name in names if (found := _LAYER.search(name))})
+
+
 def average_rate(recipe: Recipe, step: int) -> float:
     """How far the averages move towards the weights after update ``step``, counted from 1.
 

@@ -20,9 +20,10 @@ from duygu.data.duplicates import duplicate_groups
 from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split, make_split, read_split
 from duygu.data.tokens import Encoded
-from duygu.engines import Engine, EngineName, Placement, open_engine
+from duygu.engines import Engine, EngineName, Placement, open_engine, with_dropout
 from duygu.errors import RecipeError
 from duygu.files import require_space
+from duygu.models.fallback import THROUGH, version
 from duygu.models.folder import Model, open_model, weights_digest
 from duygu.models.source import pinned
 from duygu.models.spec import tensor_shapes
@@ -32,7 +33,7 @@ from duygu.training.augmentation import Augmentation, Vocabulary, augmentation
 from duygu.training.checkpoint import Checkpoint, Checkpoints, newest_checkpoint
 from duygu.training.guard import restarted
 from duygu.training.machine import cores
-from duygu.training.parameters import fresh_names
+from duygu.training.parameters import fresh_names, layers_of
 from duygu.training.plan import FloatArray, IntArray, Plan, Shape, document_weights, evaluation_batches, make_plan
 from duygu.training.progress import Progress
 from duygu.training.run_folder import RunFolder, data_record, environment_record, recorded_format, tokens_digest
@@ -118,6 +119,7 @@ def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: 
     model = _open_model(job, corpus, split, record, progress)
     _require_length(job.recipe, model)
     _require_layers(job.recipe, model)
+    _require_names(job.recipe, model)
     for warning in (*corpus.warnings, *split.warnings, *model.warnings):
         progress.message(f"note: {warning}")
     progress.phase("tokenising")
@@ -167,7 +169,7 @@ def _open_model(job: Job, corpus: Corpus, split: Split, record: Mapping[str, Any
     """The model as asked; a run that goes on takes the commit of the hub that it began with."""
     source = pinned(job.model, record.get("model_revision"))
     model = open_model(
-        source, corpus.names, job.recipe.seed, lambda: [corpus.texts[n] for n in split.train], progress
+        source, corpus.names, job.recipe.seed, lambda: [corpus.texts[n] for n in split.train], progress, [job.engine]
     )  # fmt: skip
     return replace(model, name=job.model)
 
@@ -189,7 +191,7 @@ def _require_length(recipe: Recipe, model: Model) -> None:
 
 def _require_layers(recipe: Recipe, model: Model) -> None:
     """Refuse what reaches beyond the model's layers, or freezes weights that are new."""
-    layers, frozen, fresh = model.spec.layers, recipe.frozen, recipe.fresh_layers
+    layers, frozen, fresh = layers_of(model.tensors), recipe.frozen, recipe.fresh_layers
     if fresh > layers:
         problem = f"fresh_layers = {fresh}, but the model has {layers} layers"
         raise RecipeError(problem, "recipe field fresh_layers", f"give 0 to {layers}")
@@ -197,6 +199,19 @@ def _require_layers(recipe: Recipe, model: Model) -> None:
         below = f", below {fresh} fresh ones" if fresh else ""
         problem = f"frozen = {frozen}, but all there is to freeze is the embeddings and {layers - fresh} layers{below}"
         raise RecipeError(problem, "recipe field frozen", f"give 0 to {layers + 1 - fresh}")
+
+
+def _require_names(recipe: Recipe, model: Model) -> None:
+    """Refuse for a fallback what its tensors' names do not tell: layers that are not numbered, what belongs to them."""
+    if model.spec.fallback is None:
+        return
+    with_dropout(model.spec, recipe)
+    if recipe.fresh_layers:
+        problem = f"fresh_layers = {recipe.fresh_layers}, but which tensors go with a layer is known of twins only"
+        raise RecipeError(problem, "recipe field fresh_layers", "set it to 0 for this model")
+    if recipe.layer_decay < 1 and not layers_of(model.tensors):
+        problem = f"layer_decay = {recipe.layer_decay}, but the tensors of {model.spec.family} number no layers"
+        raise RecipeError(problem, "recipe field layer_decay", "set it to 1 for this model")
 
 
 def _vocabulary(model: Model) -> Vocabulary:
@@ -212,7 +227,7 @@ def _vocabulary(model: Model) -> Vocabulary:
 def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
     """Write ``data.json`` and ``environment.json``; a run that goes on must have begun with the same."""
     tokens, weights = tokens_digest(setup.encoded), weights_digest(first_tensors(setup.model, setup.job.recipe).items())
-    here = environment_record(setup.engine, setup.placement)
+    here = environment_record(setup.engine, setup.placement) | through(setup.model)
     if setup.checkpoint is not None:
         folder.accept_model(tokens, weights)
         resumed = cast(list[object], record.get("resumed", []))
@@ -224,6 +239,11 @@ def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
     data = data_record(setup.corpus, setup.split, encoded, limit, tokens, share, setup.job.format)
     model = {"model": setup.model.name, "model_revision": setup.model.revision, "start_weights": weights}
     folder.begin(setup.job.recipe, data, {**here, **model})
+
+
+def through(model: Model) -> dict[str, str]:
+    """The entry of a record that says that a model was computed by transformers; nothing for a twin."""
+    return {} if model.spec.fallback is None else {"through": f"{THROUGH}, version {version()}"}
 
 
 def start_tensors(setup: Setup) -> Mapping[str, np.ndarray]:

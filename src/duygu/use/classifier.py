@@ -72,7 +72,7 @@ class Classifier:
         """
         opened = open_engine(engine or default_engine(), threads)
         with shown_progress() if hub_name(str(folder)) else nullcontext(Talk()) as progress:
-            model = open_classifier(model_folder(folder), progress)
+            model = open_classifier(model_folder(folder), progress, [opened.name])
         defaults = Recipe()
         state = opened.start(model.spec, model.tensors, defaults, Placement(precision, threads, device))
         length = model.length or min(defaults.length, model.spec.positions)

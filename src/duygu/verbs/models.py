@@ -14,6 +14,7 @@ from duygu.options import json_option
 from duygu.verbs.output import print_json
 
 if TYPE_CHECKING:
+    from duygu.models.checkpoints import Checkpoint
     from duygu.models.spec import ModelSpec
 
 GIB = 1 << 30
@@ -46,12 +47,29 @@ def models(as_json: bool) -> None:
 
 def _pretrained() -> Iterator[dict[str, Any]]:
     from duygu.models.checkpoints import CHECKPOINTS
+    from duygu.models.fallback import has_twin
     from duygu.models.spec import read_spec
 
     for name, checkpoint in CHECKPOINTS.items():
-        spec = read_spec(checkpoint.config, LABELS, name)
         about = {"model": checkpoint.model, "advised": checkpoint.advised, "reason": checkpoint.reason}
-        yield {"name": name, **about, **_needs(spec, checkpoint.recipe)}
+        if has_twin(checkpoint.config, name):
+            needs = _needs(read_spec(checkpoint.config, LABELS, name), checkpoint.recipe)
+        else:
+            needs = _of_fallback(checkpoint)
+        yield {"name": name, **about, **needs}
+
+
+def _of_fallback(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The same of a model without a twin, as far as it is known where transformers is not asked: no memory."""
+    return {
+        "family": checkpoint.config["model_type"],
+        "engines": ["torch"],
+        "parameters": checkpoint.weights,
+        "context": checkpoint.config["max_position_embeddings"],
+        "train_bytes": {},
+        "score_bytes": {},
+        "recipe": checkpoint.recipe,
+    }
 
 
 def _from_scratch() -> Iterator[dict[str, Any]]:
@@ -85,19 +103,23 @@ def _needs(spec: ModelSpec, recipe: str) -> dict[str, Any]:
 
 def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     """Two lines or more for each: figures, then words."""
+    from duygu.models.fallback import THROUGH
+
     width = min(100, shutil.get_terminal_size().columns)
     row = "{:15} {:>8} {:>7} {:>9} {:>9}  {}"
     yield row.format(*HEAD)
     for one in found:
-        train, score = (f"{max(one[f'{kind}_bytes'].values()) / GIB:.1f} GiB" for kind in ("train", "score"))
+        needs = (one[f"{kind}_bytes"].values() for kind in ("train", "score"))
+        train, score = (f"{max(need) / GIB:.1f} GiB" if need else "" for need in needs)
         weights = f"{one['parameters'] / 1e6:.1f}M"
         yield row.format(one["name"], weights, one["context"], train, score, one["recipe"])
         source = f"{one['model']}: " if one["model"] else ""
-        words = f"{source}{'' if one['advised'] else 'not advised: '}{one['reason']}"
+        through = "" if len(one["engines"]) > 1 else f"torch only, {THROUGH}: "
+        words = f"{source}{through}{'' if one['advised'] else 'not advised: '}{one['reason']}"
         yield from textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     yield ""
     yield from textwrap.wrap(
-        "Every one of them is computed by both engines. Memory is predicted for fp32 on a CPU with the recipe's batch "
-        "and length, of the engine that takes more; duygu doctor --model NAME has the parts.",
+        "All but those for torch only are computed by both engines. Memory is predicted for fp32 on a CPU with the "
+        "recipe's batch and length, of the engine that takes more; duygu doctor --model NAME has the parts.",
         width,
     )

@@ -85,7 +85,7 @@ def common_folds(request: CompareRequest, corpus: Corpus, groups: IntArray) -> l
     return [Fold(number, path, split) for number, (path, split) in enumerate(zip(paths, splits, strict=True), start=1)]
 
 
-def common_start(out: Path, model: ModelRequest) -> str:
+def common_start(out: Path, model: ModelRequest, engines: Sequence[EngineName]) -> str:
     """What every run gets as ``--model``: a preset's name, or the model's part of ``start/``, files linked or copied.
 
     A preset is built from the seed and the training texts; that both engines began equal, their start digests tell.
@@ -95,7 +95,7 @@ def common_start(out: Path, model: ModelRequest) -> str:
         return model.source
     if not start.exists():
         with shown_progress() as progress:
-            source = find_model(model.source, progress)
+            source = find_model(model.source, progress, engines)
         if model.name:
             make_folder(start.parent)
         with new_folder(start, manifest=False) as folder:
@@ -149,7 +149,7 @@ def train_all(
     alike.
     """
     planned = _planned(request, models, folds)
-    starts = {model.name: common_start(request.out, model) for model in models}
+    starts = {model.name: common_start(request.out, model, request.engines) for model in models}
     titles = [f"[{number}/{len(planned)}] {run.title}" for number, run in enumerate(planned, start=1)]
     left: list[int] = []
     for number, run in enumerate(planned):

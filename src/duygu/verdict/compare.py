@@ -16,6 +16,7 @@ from duygu.data.corpus import read_corpus
 from duygu.data.doubts import label_doubts
 from duygu.data.duplicates import duplicate_groups
 from duygu.files import locked, make_folder, sweep, write_json, write_text
+from duygu.models.source import require_engines
 from duygu.training.machine import cores
 from duygu.verdict.audit import brief_audit
 from duygu.verdict.baselines import pooled_baselines
@@ -36,6 +37,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
     Raises `UserError` for what the user can mend, `DuyguError` for a run that failed, `Interrupted` for a signal.
     """
     out = request.out
+    require_engines(request.model, request.engines)
     make_folder(out)
     with locked(out):
         sweep(out)

@@ -223,7 +223,7 @@ def _prepare(
     threads: int,
 ) -> Request:
     """Write the common start once and choose documents: evenly over the corpus, so every label is there."""
-    opened = open_model(model, corpus.names, seed, lambda: corpus.texts)
+    opened = open_model(model, corpus.names, seed, lambda: corpus.texts, engines=ENGINES)
     recipe = replace(recipe_for(model).changed(settings), seed=seed, precision="fp32")
     start = opened.tensors.items()
     write_model(folder, opened.spec, start, opened.tokenizer, *recipe.cut)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -27,8 +28,12 @@ from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules
 from duygu.training.plan import Batch, Shape
 
-Classifier = BertClassifier | ModernBertClassifier
-FAMILIES: Mapping[str, type[Classifier]] = {**dict.fromkeys(PARTS, BertClassifier), "modernbert": ModernBertClassifier}
+if TYPE_CHECKING:
+    from duygu.engines.torch.fallback import FallbackClassifier
+
+Twin = BertClassifier | ModernBertClassifier
+Classifier: TypeAlias = "Twin | FallbackClassifier"
+FAMILIES: Mapping[str, type[Twin]] = {**dict.fromkeys(PARTS, BertClassifier), "modernbert": ModernBertClassifier}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 TIMINGS = 60  # of each product that tells; a third of a second
@@ -307,11 +312,20 @@ def _keys(state: State, batch: Batch, key: StepKey) -> Tensor:
 def _module(spec: ModelSpec, weights: Mapping[str, Tensor], low: torch.dtype) -> Classifier:
     """The module that computes with these weights."""
     with torch.device("meta"):
-        module = FAMILIES[spec.family](spec, low)
+        module = _family(spec)(spec, low)
+    held = low if spec.fallback is None else torch.float32  # a fallback casts as it computes
     for name, parameter in module.named_parameters():  # what is loaded takes over whether it learns
         parameter.requires_grad_(weights[name].requires_grad)
-    module.load_state_dict({name: _shadow(name, weight, low) for name, weight in weights.items()}, assign=True)
-    return module
+    module.load_state_dict({name: _shadow(name, weight, held) for name, weight in weights.items()}, assign=True)
+    return module.to(next(iter(weights.values())).device)  # what else a fallback holds; the weights are there
+
+
+def _family(spec: ModelSpec) -> type[Classifier]:
+    if spec.fallback is None:
+        return FAMILIES[spec.family]
+    from duygu.engines.torch.fallback import FallbackClassifier  # brings transformers along
+
+    return FallbackClassifier
 
 
 def _shadow(name: str, master: Tensor, low: torch.dtype) -> Tensor:
