@@ -175,7 +175,7 @@ def _objective(state: State, batch: Batch, key: StepKey | None) -> Tensor:
 
 def _classify(state: State, batch: Batch, layout: Layout, key: StepKey | None) -> Tensor:
     keys_LST = None if key is None else _keys(state, batch, key)
-    return state.module(state.module.words(layout), layout, keys_LST)
+    return state.module(state.module.words(layout), layout, keys_LST, state.recipe.gradient_checkpointing)
 
 
 def _loss(logits_DY: Tensor, batch: Batch, smoothing: float) -> Tensor:
