@@ -206,7 +206,8 @@ def _room(request: CompareRequest) -> int:
         return 1
     low = "fp32" if recipe.precision == "fp32" else "bf16"  # what needs more
     tokens = (recipe.microbatch or recipe.batch) * recipe.length
-    return max(1, free // max(to_train(spec, engine, low, tokens, recipe.length).total for engine in request.engines))
+    needs = (to_train(spec, engine, low, tokens, recipe.length, recipe).total for engine in request.engines)
+    return max(1, free // max(needs))
 
 
 def _finished(run: PlannedRun, recipe: Recipe) -> bool:
