@@ -231,12 +231,7 @@ def _modernbert_tensors(spec: ModelSpec, e: int) -> tuple[int, ...]:
     c, f = spec.hidden, spec.intermediate
     norm = (4 * c, c * e)  # what goes in, in fp32; what comes out
     attention = (3 * c * e, c * e, c * (spec.attention_dropout > 0))  # as above, and dropped features
-    gate = (
-        2 * f * e,
-        f * e,
-        f * e,
-        f * (spec.dropout > 0),
-    )  # both halves; the activation; their product; what is dropped
+    gate = (2 * f * e, f * e, f * e, f * (spec.dropout > 0))  # both halves, activation, product, dropped features
     return (*norm, *attention, *norm, *gate)
 
 
