@@ -33,6 +33,7 @@ from duygu.models.spec import ModelSpec, parameters, read_spec, tensor_shapes
 from duygu.models.weights import initialise
 from duygu.recipe import Recipe
 from duygu.scale.memory import to_train
+from duygu.scale.models import HEAD_SCALE
 from duygu.training.machine import peak_memory
 from duygu.training.plan import Batch, assemble, fit_shapes
 
@@ -85,9 +86,15 @@ class Row:
 def write(folder: Path, name: str, scale: str, tokenizer: TextTokenizer, labels: tuple[str, ...]) -> ModelSpec:
     """Write a model folder with random weights."""
     spec = read_spec({**SHAPES[name], **(TINY_OF[name] if scale == "tiny" else {})}, labels, name)
-    tensors = ((tensor, initialise(tensor, shape, spec, 0)) for tensor, shape in tensor_shapes(spec).items())
-    write_model(folder, spec, tensors, tokenizer, spec.positions, 1.0)
+    write_model(folder, spec, _random(spec), tokenizer, spec.positions, 1.0)
     return spec
+
+
+def _random(spec: ModelSpec) -> Iterator[tuple[str, np.ndarray]]:
+    """New weights, the head drawn so wide that arithmetic that changes logits shows in the loss."""
+    for name, shape in tensor_shapes(spec).items():
+        wider = HEAD_SCALE if name.startswith("classifier") and len(shape) == 2 else 1.0
+        yield name, initialise(name, shape, spec, 0) * np.float32(wider)
 
 
 def table(rows: Iterator[tuple[str, ModelSpec, Row]]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
+from duygu.engines import with_dropout
 from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes
 from duygu.recipe import Recipe
@@ -58,7 +59,7 @@ class Need:
 
 def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int, recipe: Recipe = PLAIN) -> Need:
     """A training run whose largest forward pass has ``tokens`` tokens, its longest document ``longest``."""
-    spec, (weights, rounded) = _with_dropout(spec, recipe), _weights(spec)
+    spec, (weights, rounded) = with_dropout(spec, recipe), _weights(spec)
     kept, held = (_torch_kept if engine == "torch" else _jax_kept)(spec, low, tokens, longest, recipe)
     return Need(
         process=TRAINING[engine, low] + _largest(spec),
@@ -130,13 +131,6 @@ def _averages(weights: int, rounded: int, engine: str, low: str, recipe: Recipe)
     return 4 * weights + copies if recipe.ema else 0
 
 
-def _with_dropout(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
-    """As `duygu.engines.with_dropout`, as far as it decides what is saved."""
-    hidden, attention = recipe.dropout, recipe.attention_dropout
-    spec = spec if hidden is None else replace(spec, dropout=hidden, embedding_dropout=hidden)
-    return spec if attention is None else replace(spec, attention_dropout=attention)
-
-
 def _precisions(recipe: Recipe, fast: bool | None) -> tuple[str, ...]:
     """What the recipe says; for auto what the engine would choose, or both where it cannot be asked."""
     if recipe.precision != "auto":
@@ -174,18 +168,28 @@ def _halves(count: int) -> Iterator[int]:
 
 def torch_saved(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Recipe = PLAIN) -> int:
     """Bytes that PyTorch saves of one step for the backward pass, all documents as long as the longest."""
-    e, c, dropped = BYTES[low], spec.hidden, spec.dropout > 0
+    spec, e = with_dropout(spec, recipe), BYTES[low]
     layers = _torch_layers(spec, low, longest)
-    if spec.family in PARTS:
-        around = (8 + dropped) * c + 2 * c * e  # of the embeddings; keys and values of the last layer
-        beside = 3 * c * c * e  # the weights of queries, keys and values, side by side
-    else:
-        around = 4 * c + (spec.embedding_dropout > 0) * c + 4 * c * e
-        beside = 0
+    in_layers = sum(map(sum, layers))
+    weights = 3 * spec.hidden * spec.hidden * e * len(layers)  # queries', keys' and values', side by side
     if recipe.gradient_checkpointing:
-        inputs = len(layers) * c * e + 4 * SITES * (spec.layers + 1)
-        return _passes(recipe) * tokens * (around + inputs)
-    return _passes(recipe) * (tokens * (around + sum(map(sum, layers))) + len(layers) * beside)
+        in_layers = len(layers) * spec.hidden * e + 4 * SITES * (spec.layers + 1)  # inputs, and keys of what drops
+        weights = 0
+    if spec.family not in PARTS:
+        weights = 0  # they are one tensor
+    return _passes(recipe) * (tokens * (in_layers + _torch_around(spec, e, tokens // longest)) + weights)
+
+
+def _torch_around(spec: ModelSpec, e: int, documents: int) -> int:
+    """Bytes a token of what is saved of embeddings and last layer."""
+    c = spec.hidden
+    if spec.family in PARTS:
+        found = 4 * c + c * (spec.dropout > 0) + 3 * c * e  # embeddings; input, keys and values of the last layer
+    else:
+        found = 4 * c + c * (spec.embedding_dropout > 0) + 8 * spec.head_dim  # embeddings; cosines and sines
+        found += (4 * c + 4 * c * e) * (spec.pooling == "first")  # input, queries, keys and values of the last layer
+    asked = 4 + (e + 1) * (spec.attention_dropout > 0)  # of every score of a first token
+    return found + spec.heads * documents * asked * (spec.pooling == "first")
 
 
 def jax_saved(spec: ModelSpec, tokens: int, recipe: Recipe = PLAIN) -> int:
@@ -211,7 +215,7 @@ def _torch_layers(spec: ModelSpec, low: str, longest: int) -> list[tuple[int, ..
     """Bytes a token of each tensor that a layer saves, of every layer that computes all tokens."""
     whole = spec.layers - (spec.pooling == "first")
     layer = _bert_tensors if spec.family in PARTS else _modernbert_tensors
-    return [(_mask(spec, number, longest), *layer(spec, BYTES[low])) for number in range(whole)]
+    return [(_mask(spec, number, longest), *layer(spec, BYTES[low], number)) for number in range(whole)]
 
 
 def _mask(spec: ModelSpec, number: int, longest: int) -> int:
@@ -221,18 +225,19 @@ def _mask(spec: ModelSpec, number: int, longest: int) -> int:
     return spec.heads * (4 if _in_blocks(spec, number, longest) else longest)
 
 
-def _bert_tensors(spec: ModelSpec, e: int) -> tuple[int, ...]:
+def _bert_tensors(spec: ModelSpec, e: int, number: int) -> tuple[int, ...]:
     c, f, dropped = spec.hidden, spec.intermediate, spec.hidden * (spec.dropout > 0)
     norm = (dropped, 4 * c, c * e)  # dropped features; what goes in, in fp32; what comes out
     return (3 * c * e, c * e, *norm, f * e, f * e, *norm)  # queries, keys, values; what they yield; feed-forward
 
 
-def _modernbert_tensors(spec: ModelSpec, e: int) -> tuple[int, ...]:
+def _modernbert_tensors(spec: ModelSpec, e: int, number: int) -> tuple[int, ...]:
     c, f = spec.hidden, spec.intermediate
     norm = (4 * c, c * e)  # what goes in, in fp32; what comes out
+    first = norm if number else (c * e,)  # the embeddings are normalised
     attention = (3 * c * e, c * e, c * (spec.attention_dropout > 0))  # as above, and dropped features
     gate = (2 * f * e, f * e, f * e, f * (spec.dropout > 0))  # both halves, activation, product, dropped features
-    return (*norm, *attention, *norm, *gate)
+    return (*first, *attention, *norm, *gate)
 
 
 def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Recipe) -> tuple[int, int]:
@@ -240,7 +245,7 @@ def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Re
     layers = _torch_layers(spec, low, longest)
     if recipe.gradient_checkpointing:
         again = tokens * max(map(sum, layers), default=0)
-        held = [*[(spec.hidden * BYTES[low],)] * len(layers), *layers[:1]]
+        held = [*[(spec.hidden * BYTES[low],)] * len(layers), *layers[-1:]]
     else:
         again, held = 0, layers
     sizes = [size for layer in held for part in layer if (size := tokens * part) <= MAPPED]
@@ -270,7 +275,7 @@ def _jax_layer(spec: ModelSpec) -> int:
 def _jax_kept(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Recipe) -> tuple[int, int]:
     """What is saved, and what the layer whose turn it is has besides: as much as XLA's account of it showed."""
     c, f = spec.hidden, spec.intermediate
-    turn = 5 * f + 14 * c if spec.family in PARTS else 10 * f + 14 * c
+    turn = 5 * f + 14 * c if spec.family in PARTS else 8 * f + 34 * c
     if recipe.gradient_checkpointing:
         turn += _jax_layer(spec)
     kept = jax_saved(spec, tokens, recipe) + tokens * 4 * turn
