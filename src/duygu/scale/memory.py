@@ -171,12 +171,11 @@ def torch_saved(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Re
     spec, e = with_dropout(spec, recipe), BYTES[low]
     layers = _torch_layers(spec, low, longest)
     in_layers = sum(map(sum, layers))
-    weights = 3 * spec.hidden * spec.hidden * e * len(layers)  # queries', keys' and values', side by side
+    beside = 3 * len(layers) + 2  # weights of queries, keys and values, side by side; of the last layer of two of them
     if recipe.gradient_checkpointing:
         in_layers = len(layers) * spec.hidden * e + 4 * SITES * (spec.layers + 1)  # inputs, and keys of what drops
-        weights = 0
-    if spec.family not in PARTS:
-        weights = 0  # they are one tensor
+        beside = 2
+    weights = beside * spec.hidden * spec.hidden * e if spec.family in PARTS else 0  # ModernBERT has them as one
     return _passes(recipe) * (tokens * (in_layers + _torch_around(spec, e, tokens // longest)) + weights)
 
 
