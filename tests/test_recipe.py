@@ -18,6 +18,7 @@ SHARES = some.floats(0, 1, exclude_max=True)
 RECIPE = some.builds(
     Recipe,
     epochs=some.integers(1, 10_000), batch=some.integers(1, 65_536), microbatch=some.integers(0, 65_536),
+    gradient_checkpointing=some.booleans(),
     length=some.integers(8, 4096), head_share=some.floats(0, 1), lr=some.floats(1e-12, 1), warmup=SHARES,
     weight_decay=some.floats(0, 1), beta1=SHARES, beta2=SHARES, eps=some.floats(1e-30, 1), clip=some.floats(0, 1e9),
     dropout=some.none() | SHARES, attention_dropout=some.none() | SHARES,

@@ -31,6 +31,7 @@ class Recipe:
     epochs: int = 10
     batch: int = 16
     microbatch: int = 0
+    gradient_checkpointing: bool = False
     length: int = 256
     long: Long = "head+tail"
     head_share: float = 0.75
@@ -103,7 +104,7 @@ class Recipe:
         parts: list[str] = []
         for name, value in self.as_dict().items():
             shown = _toml("none" if value is None else value)
-            default = "" if value == usual[name] else f" Default: {usual[name]}."
+            default = "" if value == usual[name] else f" Default: {str(usual[name]).lower()}."
             comments = [f"{MEANINGS[name]}.{default}", *([notes[name]] if name in notes else [])]
             parts.append("\n".join([*map(comment, comments), f"{name} = {shown}"]))
         return "\n\n".join(parts) + "\n"
@@ -161,6 +162,8 @@ MEANINGS: Mapping[str, str] = {
     "epochs": "Passes over the training part",
     "batch": "Documents per optimiser step",
     "microbatch": "Documents per forward pass, to save memory; 0 takes the whole step at once",
+    "gradient_checkpointing": "Whether the backward pass computes each layer again from its input, which alone is "
+    "kept: less memory, a third more work, the same gradient",
     "length": "Tokens that the model reads at once, special tokens included",
     "long": "What becomes of a document that is longer: head+tail and head cut it; windows reads it in overlapping "
     "parts of that length, whose mean logits are its own",
@@ -203,6 +206,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (lambda value: 1 <= value <= 10_000, "an integer from 1 to 10000"),
     "batch": (lambda value: 1 <= value <= 65_536, "an integer from 1 to 65536"),
     "microbatch": (lambda value: 0 <= value <= 65_536, "0, or an integer up to batch"),
+    "gradient_checkpointing": (lambda value: isinstance(value, bool), "true or false"),
     "length": (lambda value: 8 <= value <= 1_048_576, "an integer of at least 8"),
     "long": (lambda value: value in ("head+tail", "head", "windows"), "head+tail, head or windows"),
     "head_share": (lambda value: 0.0 <= value <= 1.0, "a number from 0 to 1"),
@@ -269,6 +273,8 @@ def _parse(name: str, value: Any) -> Any:
         raise RecipeError(f"unknown recipe field {name!r}", f"recipe field {name}", fix)
     kind = _FIELD_TYPES[name]
     try:
+        if kind is bool:
+            return _truth(value)
         if kind is int:
             return _whole(value)
         if kind is float:
@@ -276,9 +282,13 @@ def _parse(name: str, value: Any) -> Any:
         if kind == float | None:
             return None if value is None or str(value).lower() == "none" else _number(value)
         return str(value)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         wanted = _RANGES[name][1]
         raise RecipeError(f"{name} = {value!r} is not usable", f"recipe field {name}", f"give {wanted}") from error
+
+
+def _truth(value: Any) -> bool:
+    return {"true": True, "false": False}[str(value).lower()]
 
 
 def _whole(value: Any) -> int:
@@ -297,4 +307,6 @@ def _number(value: Any) -> float:
 
 
 def _toml(value: int | float | str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else repr(value)

@@ -125,6 +125,20 @@ def test_cost_script_fits_lines_and_draws_them(small: Path, tmp_path: Path) -> N
     assert "tokens in each document" in drawn
 
 
+@pytest.mark.slow
+def test_large_script_steps_both_engines_alike() -> None:
+    """On small sizes; the oracle of a loss is the first row's, PyTorch's with all that layers save kept."""
+    done = run("large.py", demo_corpus(), "--scale", "tiny", "--length", "64", "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines())
+    found = [dict(zip(head, row, strict=True)) for row in rows]
+    ways = [(row["engine"], row["layers again"]) for row in found]
+    assert ways == 2 * [("torch", "no"), ("jax", "no"), ("torch", "yes"), ("jax", "yes")]
+    for row in found:
+        assert float(row["apart"]) < 1e-5
+        assert 0.3 < float(row["peak / predicted"]) < 1.25  # almost all of it is the process
+
+
 def comparison(accuracy: dict[str, list[float]], collapsed: bool = False) -> dict[str, object]:
     """As much of a ``comparison.json`` as the table of remedies reads: test accuracies by engine, seeds 0, 1, ..."""
     runs = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,25 @@ import numpy as np
 import pytest
 
 from duygu.engines import Placement, StepKey, open_engine
+from duygu.engines.torch import attention
+from duygu.engines.torch.dropout import SITES
 from duygu.models.presets import PRESETS
 from duygu.models.spec import ModelSpec, in_low_precision, parameters, tensor_shapes
 from duygu.recipe import Recipe
+from duygu.scale import memory
 from duygu.scale.memory import SCORED, jax_saved, predict, to_score, to_train, torch_saved
 from duygu.training.plan import EVALUATION_TOKENS, Batch, assemble, exact_shape, fit_shapes
+from tests.engines.shapes import MODERNBERT, random_tensors, saved_bytes
 
 SPEC = ModelSpec(
     family="bert", vocabulary=1000, positions=512, segments=2, layers=4, hidden=192, heads=6, intermediate=768,
     activation="gelu", norm_eps=1e-12, dropout=0.1, attention_dropout=0.1, classifier_dropout=0.1,
     initializer_range=0.02, pad_id=0, labels=("a", "b"),
 )  # fmt: skip
+MODERN = replace(MODERNBERT, vocabulary=1000, hidden=192, heads=6, intermediate=288)
+LOCAL = replace(MODERN, layers=5)  # for documents so long that local layers attend in blocks
+AGAIN, R_DROP = {"gradient_checkpointing": "true"}, {"r_drop": "1"}
+SETTINGS = ({}, R_DROP, {"dropout": "0", "attention_dropout": "0"}, AGAIN)
 GIB = 1 << 30
 
 
@@ -31,46 +40,46 @@ def batch(documents: int, length: int, static: bool) -> Batch:
     return assemble(ids, numbers, numbers % 2, shape)
 
 
-def weights(spec: ModelSpec) -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(0)
-    return {name: 0.02 * generator.standard_normal(shape, np.float32) for name, shape in tensor_shapes(spec).items()}
-
-
 def test_a_scoring_pass_is_as_large_as_the_plan_makes_it() -> None:
     assert SCORED == EVALUATION_TOKENS
 
 
+def test_long_documents_are_those_of_the_engine() -> None:
+    spec = replace(MODERN, layers=2, global_every=2)
+    for length in (64, 511, 512, 2048, 2049, 8192):
+        for number, window in enumerate((spec.positions, spec.window)):
+            assert memory._in_blocks(spec, number, length) == attention.is_long(length, window)
+    assert (memory.BLOCK, memory.LONG, memory.SITES) == (attention.BLOCK, attention.LONG, SITES)
+
+
 @pytest.mark.parametrize("low", ["fp32", "bf16"])
 @pytest.mark.parametrize("length", [64, 128])
-def test_torch_saves_what_autograd_says(low: Any, length: int) -> None:
+@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "r_drop", "no dropout", "again"])
+@pytest.mark.parametrize("spec", [SPEC, MODERN, LOCAL], ids=["bert", "modernbert", "long"])
+def test_torch_saves_what_autograd_says(spec: ModelSpec, settings: dict[str, str], length: int, low: Any) -> None:
     """The oracle: every tensor that autograd packs for the backward pass, each storage once, weights apart."""
-    import torch
-
-    from duygu.engines.torch.engine import _keys, _layout, _loss
-
-    engine: Any = open_engine("torch", 2)
-    state = engine.start(SPEC, weights(SPEC), Recipe(), Placement(low, 2))
-    own = {one.untyped_storage().data_ptr() for one in [*state.masters.values(), *state.module.parameters()]}
-    packed: list[torch.Tensor] = []
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        packed.append(tensor)
-        return tensor
-
-    one = batch(16, length, False)
-    layout = _layout(one, state.device)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        _loss(state.module(state.module.words(layout), layout, _keys(state, one, StepKey(1, 1))), one, 0.0)
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in packed}
-    found = sum(size for place, size in storages.items() if place not in own)
-    assert torch_saved(SPEC, low, 16 * length, length) == pytest.approx(found, rel=0.05)
+    recipe = Recipe().changed(settings)
+    length, documents = (8 * length, 2) if spec is LOCAL else (length, 16)
+    found = saved_bytes(spec, recipe, low, batch(documents, length, False), StepKey(1, 1))
+    assert torch_saved(spec, low, documents * length, length, recipe) == pytest.approx(found, rel=0.05)
 
 
-@pytest.mark.parametrize("low", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
-def test_jax_needs_what_its_compiler_says(low: Any) -> None:
+@pytest.mark.parametrize(
+    ("spec", "low", "settings"),
+    [
+        pytest.param(SPEC, "fp32", {}, id="bert-fp32"),
+        pytest.param(SPEC, "bf16", {}, id="bert-bf16", marks=pytest.mark.slow),
+        pytest.param(SPEC, "fp32", AGAIN, id="bert-again", marks=pytest.mark.slow),
+        pytest.param(SPEC, "fp32", R_DROP, id="bert-r_drop", marks=pytest.mark.slow),
+        pytest.param(MODERN, "fp32", {}, id="modernbert-fp32", marks=pytest.mark.slow),
+        pytest.param(MODERN, "fp32", AGAIN, id="modernbert-again", marks=pytest.mark.slow),
+    ],
+)
+def test_jax_needs_what_its_compiler_says(spec: ModelSpec, low: Any, settings: dict[str, str]) -> None:
     """The oracle: XLA's own account of a gradient's temporary memory; twice the tokens tell what a token takes."""
     engine: Any = open_engine("jax", 2)
-    state = engine.start(SPEC, weights(SPEC), Recipe(), Placement(low, 2))
+    recipe = Recipe().changed(settings)
+    state = engine.start(spec, random_tensors(spec), recipe, Placement(low, 2))
     found: list[int] = []
     for documents in (16, 32):
         shape = batch(documents, 128, True).shape
@@ -78,9 +87,9 @@ def test_jax_needs_what_its_compiler_says(low: Any) -> None:
         compiled = next(made for (name, made_for, _), made in state.compiled.items() if made_for == shape)
         found.append(compiled.memory_analysis().temp_size_in_bytes)
     per_token = (found[1] - found[0]) / (16 * 128)
-    predicted = to_train(SPEC, "jax", low, 4096, 128).activations - to_train(SPEC, "jax", low, 2048, 128).activations
-    assert predicted / 2048 == pytest.approx(per_token, rel=0.25)
-    assert jax_saved(SPEC, 4096) < found[1]
+    one, two = (to_train(spec, "jax", low, tokens, 128, recipe).activations for tokens in (2048, 4096))
+    assert (two - one) / 2048 == pytest.approx(per_token, rel=0.25)
+    assert jax_saved(spec, 4096, recipe) < found[1]
 
 
 @pytest.mark.parametrize("engine", ["torch", "jax"])
@@ -91,6 +100,9 @@ def test_state_is_counted_to_the_byte(engine: Any) -> None:
     rounded = sum(int(np.prod(shape)) for name, shape in tensor_shapes(SPEC).items() if in_low_precision(name))
     assert to_train(SPEC, engine, "bf16", 4096, 256).copies == 2 * rounded
     assert to_score(SPEC, engine, "fp32", 256).gradients == 0
+    averaged = {low: to_train(SPEC, engine, low, 4096, 256, Recipe(ema=0.99)).averages for low in ("fp32", "bf16")}
+    assert need.averages == 0
+    assert averaged == {"fp32": 4 * count, "bf16": 4 * count + (2 * rounded if engine == "torch" else 0)}
 
 
 @pytest.mark.parametrize(("engine", "least"), [("torch", 0.75), ("jax", 0.4)])  # a warm cache spares JAX compiling
@@ -112,6 +124,9 @@ def test_what_does_not_fit_is_met_with_a_microbatch_that_does() -> None:
     assert "fits" in fits
     (smaller,) = predict(SPEC, recipe, {"torch": False}, eight)["findings"]
     assert "--set microbatch=8 does and trains the same" in smaller
+    again = to_train(SPEC, "torch", "fp32", 256, 256, replace(recipe, gradient_checkpointing=True)).total
+    (less,) = predict(SPEC, recipe, {"torch": False}, again)["findings"]
+    assert "--set microbatch=1 --set gradient_checkpointing=true does and trains the same" in less
     (nothing,) = predict(SPEC, recipe, {"torch": False}, 1000)["findings"]
     assert "not even one document" in nothing
     assert predict(SPEC, recipe, {"torch": False}, None)["findings"] == []

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from duygu.engines.torch import attention
 from duygu.engines.torch.bert import BertClassifier, Layout
+from duygu.engines.torch.engine import FAMILIES, Classifier
 from duygu.models.spec import ModelSpec
 from duygu.scale.operations import operations
 
@@ -16,20 +21,60 @@ SPEC = ModelSpec(
     activation="gelu", norm_eps=1e-12, dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0,
     initializer_range=0.02, pad_id=0, labels=("a", "b", "c"),
 )  # fmt: skip
+MODERN = replace(
+    SPEC, family="modernbert", layers=4, segments=0, global_every=3, window=4, theta=160_000.0, local_theta=10_000.0
+)
 HEAD = 2 * 24 * (24 + 3)  # pooler and classifier of one document, which `operations` leaves out
 
 
 @pytest.mark.parametrize("lengths", [[20, 20, 7], [1], [64, 3]])
 def test_scoring_is_counted_as_pytorch_counts_it(lengths: list[int]) -> None:
-    module = BertClassifier(SPEC)
+    others = 4 * 24 * (len(lengths) - 1) * sum(lengths)  # that first tokens look at and mask, in the last layer
+    found = counted(BertClassifier(SPEC), lengths)
+    assert operations(SPEC, lengths, training=False) + HEAD * len(lengths) + others == found
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize("lengths", [[20, 20, 7], [1], [64, 3]])
+def test_scoring_of_modernbert_is_counted_as_pytorch_counts_it(
+    lengths: list[int], pooling: Literal["first", "mean"]
+) -> None:
+    """Up to what the engine computes besides; the layers are global, local, local, global."""
+    spec = replace(MODERN, pooling=pooling)
+    tokens, documents = sum(lengths), len(lengths)
+    if pooling == "first":  # of the last layer: tokens of other documents, and queries of tokens that do not ask
+        beyond = 4 * 24 * (documents - 1) * tokens + 2 * 24 * 24 * (tokens - documents)
+    else:  # the mean is a product over all tokens
+        beyond = 2 * 24 * documents * tokens
+    far = sum(length * length - near(length, 4) for length in lengths)
+    found = counted(FAMILIES["modernbert"](spec), lengths)
+    assert operations(spec, lengths, training=False) + HEAD * documents + beyond + 2 * 4 * 24 * far == found
+
+
+def test_local_layers_in_blocks_compute_little_more_than_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "BLOCK", 4)
+    spec = replace(MODERN, layers=2, pooling="mean")
+    (whole,), (blocks,) = ([counted(FAMILIES["modernbert"](spec), [size])] for size in (23, 64))
+    assert attention.is_long(64, 4)
+    assert not attention.is_long(23, 4)
+    assert blocks < 64 / 23 * whole + 4 * 24 * 64 * 64  # the global layer's scores grow with the square
+
+
+def counted(module: Classifier, lengths: list[int]) -> int:
+    """What PyTorch counts of a forward pass."""
     positions = torch.cat([torch.arange(length) for length in lengths])
     starts = torch.tensor(np.cumsum([0, *lengths[:-1]]))
     groups = tuple((1, length) for length in lengths)
     layout = Layout(torch.ones(sum(lengths), dtype=torch.int64), positions, starts, torch.tensor(lengths), groups)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         module(module.words(layout), layout)
-    others = 4 * 24 * (len(lengths) - 1) * sum(lengths)  # that first tokens look at and mask, in the last layer
-    assert operations(SPEC, lengths, training=False) + HEAD * len(lengths) + others == counter.get_total_flops()
+    return counter.get_total_flops()
+
+
+def near(length: int, window: int) -> int:
+    """Pairs of tokens at most ``window`` apart, counted one by one."""
+    places = np.arange(length)
+    return int((np.abs(places[:, None] - places) <= window).sum())
 
 
 def test_training_takes_three_times_as_many() -> None:

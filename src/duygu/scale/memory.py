@@ -1,9 +1,9 @@
 """How much memory a model and a recipe will take, by arithmetic on their shapes; no framework is asked.
 
 Counted is what the engines hold at the fullest moment: fp32 masters, Adam's two moments, gradients, the bf16 copies
-that layers compute with, and the activations of the largest step, layer by layer as the engines keep them for the
-backward pass. The process around them, and what the C library's allocator holds of memory that was freed, are numbers
-measured on a CPU. docs/memory.md has the measurements and how near the sums came.
+that layers compute with, averages, and the activations of the largest step as the engines keep them for the backward
+pass: what every layer saves, or its input only. The process around them, and what the C library's allocator holds of
+memory that was freed, are numbers measured on a CPU. docs/memory.md has the measurements and how near the sums came.
 
     C  hidden width     F  intermediate width     H  heads     T  tokens of the step     L  longest document
 """
@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
+from duygu.engines import with_dropout
 from duygu.models.fallback import ENGINE, THROUGH
+from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes
 from duygu.recipe import Recipe
+
+PLAIN = Recipe()
 
 BYTES = {"fp32": 4, "bf16": 2}
 MIB, GIB = 1 << 20, 1 << 30
@@ -31,6 +35,8 @@ SCORING = {"torch": 300 * MIB, "jax": 500 * MIB}
 HELD = {"torch": 0.7, "jax": 0.4}  # of the activations: freed, and not given back to the system
 MAPPED = 32 * MIB  # what is larger, glibc does give back: the most that its M_MMAP_THRESHOLD grows to
 SCORED = 4096  # tokens of a scoring pass: duygu.training.plan.EVALUATION_TOKENS
+BLOCK, LONG = 128, 2048  # of duygu.engines.torch.attention: who asks at a time in a long document, and what is one
+SITES = 5  # of duygu.engines.torch.dropout: keys of a token and layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Need:
     moments: int
     gradients: int
     copies: int
+    averages: int
     activations: int
     held: int  # by the allocator, after it was freed
 
@@ -51,19 +58,17 @@ class Need:
         return sum(astuple(self))
 
 
-def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int) -> Need:
+def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int, recipe: Recipe = PLAIN) -> Need:
     """A training run whose largest forward pass has ``tokens`` tokens, its longest document ``longest``."""
-    weights, rounded = _weights(spec)
-    if engine == "torch":
-        kept, held = _torch_kept(spec, low, tokens, longest), _torch_held(spec, low, tokens, longest)
-    else:
-        kept = held = _jax_kept(spec, tokens)
+    spec, (weights, rounded) = with_dropout(spec, recipe), _weights(spec)
+    kept, held = (_torch_kept if engine == "torch" else _jax_kept)(spec, low, tokens, longest, recipe)
     return Need(
         process=TRAINING[engine, low] + _largest(spec),
         masters=4 * weights,
         moments=8 * weights,
         gradients=4 * weights,
         copies=2 * rounded if low == "bf16" else 0,
+        averages=_averages(weights, rounded, engine, low, recipe),
         activations=kept,
         held=round(HELD[engine] * held),
     )
@@ -80,6 +85,7 @@ def to_score(spec: ModelSpec, engine: str, low: str, longest: int, windows: int 
         moments=8 * weights if engine == "jax" else 0,  # its state has them from the start
         gradients=0,
         copies=2 * rounded if low == "bf16" else 0,
+        averages=0,  # they are the weights of what was trained
         activations=passing,
         held=0,
     )
@@ -101,7 +107,7 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
         )
     for engine, fast in engines.items():
         for low in _precisions(recipe, fast):
-            training = to_train(spec, engine, low, documents * windows * length, length)
+            training = to_train(spec, engine, low, documents * windows * length, length, recipe)
             scoring = to_score(spec, engine, low, length, windows)
             needs += [_entry(engine, low, "training", training), _entry(engine, low, "scoring", scoring)]
             findings += _findings(spec, recipe, engine, low, training.total, free)
@@ -127,6 +133,12 @@ def _weights(spec: ModelSpec) -> tuple[int, int]:
     return sum(sizes.values()), sum(size for name, size in sizes.items() if in_low_precision(name))
 
 
+def _averages(weights: int, rounded: int, engine: str, low: str, recipe: Recipe) -> int:
+    """Bytes of the averages; PyTorch scores with bf16 copies of its own of them."""
+    copies = 2 * rounded if engine == "torch" and low == "bf16" else 0
+    return 4 * weights + copies if recipe.ema else 0
+
+
 def _precisions(recipe: Recipe, fast: bool | None) -> tuple[str, ...]:
     """What the recipe says; for auto what the engine would choose, or both where it cannot be asked."""
     if recipe.precision != "auto":
@@ -140,7 +152,7 @@ def _entry(engine: str, low: str, what: str, need: Need) -> dict[str, Any]:
 
 
 def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, total: int, free: int | None) -> list[str]:
-    """Whether training fits, and if not the microbatch that would."""
+    """Whether training fits, and if not what would: a smaller microbatch, or that and layers computed again."""
     name = f"{engine} {low}"
     if free is None:
         return []
@@ -148,8 +160,12 @@ def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, total: int
         return [f"{name}: training fits, with {total / free:.0%} of the {free / GIB:.1f} GiB that are free"]
     length, _, windows, _ = recipe.cut
     for documents in _halves(recipe.microbatch or recipe.batch):
-        if to_train(spec, engine, low, documents * windows * length, length).total <= free:
+        if to_train(spec, engine, low, documents * windows * length, length, recipe).total <= free:
             return [f"{name}: training does not fit; --set microbatch={documents} does and trains the same"]
+    one = to_train(spec, engine, low, windows * length, length, replace(recipe, gradient_checkpointing=True))
+    if one.total <= free:
+        both = "--set microbatch=1 --set gradient_checkpointing=true"
+        return [f"{name}: training does not fit; {both} does and trains the same"]
     return [f"{name}: training does not fit, not even one document at a time"]
 
 
@@ -159,50 +175,127 @@ def _halves(count: int) -> Iterator[int]:
         yield count
 
 
-def torch_saved(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
-    """Bytes that PyTorch's layers save for the backward pass, all documents as long as the longest."""
-    beside = 3 * spec.hidden * spec.hidden * BYTES[low]  # the weights of queries, keys and values, side by side
-    around = tokens * (9 + 2 * BYTES[low]) * spec.hidden  # of the embeddings; keys and values of the last layer
-    layer = tokens * sum(_torch_tensors(spec, low, longest)) + beside
-    return (spec.layers - 1) * layer + around
+def torch_saved(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Recipe = PLAIN) -> int:
+    """Bytes that PyTorch saves of one step for the backward pass, all documents as long as the longest."""
+    spec, e = with_dropout(spec, recipe), BYTES[low]
+    layers = _torch_layers(spec, low, longest)
+    in_layers = sum(map(sum, layers))
+    beside = 3 * len(layers) + 2  # weights of queries, keys and values, side by side; of the last layer of two of them
+    if recipe.gradient_checkpointing:
+        in_layers = len(layers) * spec.hidden * e + 4 * SITES * (spec.layers + 1)  # inputs, and keys of what drops
+        beside = 2
+    weights = beside * spec.hidden * spec.hidden * e if spec.family in PARTS else 0  # ModernBERT has them as one
+    return _passes(recipe) * (tokens * (in_layers + _torch_around(spec, e, tokens // longest)) + weights)
 
 
-def jax_saved(spec: ModelSpec, tokens: int) -> int:
+def _torch_around(spec: ModelSpec, e: int, documents: int) -> int:
+    """Bytes a token of what is saved of embeddings and last layer."""
+    c = spec.hidden
+    if spec.family in PARTS:
+        found = 4 * c + c * (spec.dropout > 0) + 3 * c * e  # embeddings; input, keys and values of the last layer
+    else:
+        found = 4 * c + c * (spec.embedding_dropout > 0) + 8 * spec.head_dim  # embeddings; cosines and sines
+        found += (4 * c + 4 * c * e) * (spec.pooling == "first")  # input, queries, keys and values of the last layer
+    asked = 4 + (e + 1) * (spec.attention_dropout > 0)  # of every score of a first token
+    return found + spec.heads * documents * asked * (spec.pooling == "first")
+
+
+def jax_saved(spec: ModelSpec, tokens: int, recipe: Recipe = PLAIN) -> int:
     """Bytes that JAX's layers save for the backward pass: their input, and the products in them.
 
     On a CPU, XLA keeps them in fp32 in either precision.
     """
-    wide = 7 * spec.hidden + spec.intermediate  # input, queries, keys, values, what they yield, two outputs; one of F
-    return (spec.layers - 1) * tokens * 4 * (wide + spec.heads)
+    kept = spec.hidden if recipe.gradient_checkpointing else _jax_layer(spec)
+    return _passes(recipe) * (spec.layers - 1) * tokens * 4 * kept
 
 
-def _torch_tensors(spec: ModelSpec, low: str, longest: int) -> tuple[int, ...]:
-    """Bytes a token of each tensor that a layer saves."""
-    c, f, e = spec.hidden, spec.intermediate, BYTES[low]
-    attention = (3 * c * e, c * e, spec.heads * longest)  # queries, keys, values; what they yield; dropped scores
-    norm = (c, 4 * c, c * e)  # dropped features; what goes in, in fp32; what comes out
-    return (*attention, *norm, f * e, f * e, *norm)
+def _passes(recipe: Recipe) -> int:
+    """Forward passes whose activations are there at once."""
+    return 2 if recipe.r_drop else 1
 
 
-def _torch_held(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
-    """Bytes of all layers' tensors that are small enough for the allocator to hold on to."""
-    return (spec.layers - 1) * sum(
-        size for part in _torch_tensors(spec, low, longest) if (size := tokens * part) <= MAPPED
-    )
+def _in_blocks(spec: ModelSpec, number: int, longest: int) -> bool:
+    """Whether PyTorch attends block after block in a layer: `duygu.engines.torch.attention.is_long`."""
+    return longest > LONG or (spec.is_local(number) and longest >= 2 * (BLOCK + 2 * spec.window))
 
 
-def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
-    """What is saved, and what the backward pass of one layer has besides."""
-    passing = tokens * (4 * spec.heads * longest + 2 * spec.intermediate) * BYTES[low]
-    return torch_saved(spec, low, tokens, longest) + passing
+def _torch_layers(spec: ModelSpec, low: str, longest: int) -> list[tuple[int, ...]]:
+    """Bytes a token of each tensor that a layer saves, of every layer that computes all tokens."""
+    whole = spec.layers - (spec.pooling == "first")
+    layer = _bert_tensors if spec.family in PARTS else _modernbert_tensors
+    return [(_mask(spec, number, longest), *layer(spec, BYTES[low], number)) for number in range(whole)]
 
 
-def _jax_kept(spec: ModelSpec, tokens: int) -> int:
+def _mask(spec: ModelSpec, number: int, longest: int) -> int:
+    """Which scores of a token were dropped, or the keys to hash that again."""
+    if not spec.attention_dropout:
+        return 0
+    return spec.heads * (4 if _in_blocks(spec, number, longest) else longest)
+
+
+def _bert_tensors(spec: ModelSpec, e: int, number: int) -> tuple[int, ...]:
+    c, f, dropped = spec.hidden, spec.intermediate, spec.hidden * (spec.dropout > 0)
+    norm = (dropped, 4 * c, c * e)  # dropped features; what goes in, in fp32; what comes out
+    return (3 * c * e, c * e, *norm, f * e, f * e, *norm)  # queries, keys, values; what they yield; feed-forward
+
+
+def _modernbert_tensors(spec: ModelSpec, e: int, number: int) -> tuple[int, ...]:
+    c, f = spec.hidden, spec.intermediate
+    norm = (4 * c, c * e)  # what goes in, in fp32; what comes out
+    first = norm if number else (c * e,)  # the embeddings are normalised
+    attention = (3 * c * e, c * e, c * (spec.attention_dropout > 0))  # as above, and dropped features
+    gate = (2 * f * e, f * e, f * e, f * (spec.dropout > 0))  # both halves, activation, product, dropped features
+    return (*first, *attention, *norm, *gate)
+
+
+def _torch_kept(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Recipe) -> tuple[int, int]:
+    """What is saved, and what the backward pass of one layer has besides; how much of it the allocator may hold."""
+    layers = _torch_layers(spec, low, longest)
+    if recipe.gradient_checkpointing:
+        again = tokens * max(map(sum, layers), default=0)
+        held = [*[(spec.hidden * BYTES[low],)] * len(layers), *layers[-1:]]
+    else:
+        again, held = 0, layers
+    sizes = [size for layer in held for part in layer if (size := tokens * part) <= MAPPED]
+    passing = max((_torch_backward(spec, low, number, tokens, longest) for number in range(spec.layers)), default=0)
+    saved = torch_saved(spec, low, tokens, longest, recipe)
+    return saved + again + passing, _passes(recipe) * sum(sizes)
+
+
+def _torch_backward(spec: ModelSpec, low: str, number: int, tokens: int, longest: int) -> int:
+    """What the backward pass of one layer has at once besides what was saved."""
+    wide = (2 if spec.family in PARTS else 6) * spec.intermediate * BYTES[low]
+    if not _in_blocks(spec, number, longest):
+        return tokens * (4 * spec.heads * longest * BYTES[low] + wide)
+    reach = min(longest, BLOCK + 2 * spec.window) if spec.is_local(number) else longest
+    scores = 4 * spec.heads * BLOCK * reach * BYTES[low] * max(1, tokens // longest)
+    return scores + tokens * (8 * spec.hidden * (BYTES[low] + 1) + wide)  # by head, and sums in fp32
+
+
+def _jax_layer(spec: ModelSpec) -> int:
+    """Numbers a token that a layer keeps."""
+    c, f = spec.hidden, spec.intermediate
+    # input, queries, keys, values, what they yield; the outputs that are dropped; what the activation reads
+    wide = 7 * c + f if spec.family in PARTS else 6 * c + 2 * f
+    return wide + spec.heads
+
+
+def _jax_kept(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Recipe) -> tuple[int, int]:
     """What is saved, and what the layer whose turn it is has besides: as much as XLA's account of it showed."""
-    return jax_saved(spec, tokens) + tokens * 4 * (5 * spec.intermediate + 14 * spec.hidden)
+    c, f = spec.hidden, spec.intermediate
+    turn = 5 * f + 14 * c if spec.family in PARTS else 8 * f + 34 * c
+    if recipe.gradient_checkpointing:
+        turn += _jax_layer(spec)
+    kept = jax_saved(spec, tokens, recipe) + tokens * 4 * turn
+    return kept, kept
 
 
 def _torch_passing(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
     """What one layer of a forward pass has at once in PyTorch."""
     e, c, f = BYTES[low], spec.hidden, spec.intermediate
-    return tokens * (12 * c * e + 3 * f * e) + 2 * tokens * spec.heads * longest * 4
+    wide = 3 if spec.family in PARTS else 4
+    scored = [
+        BLOCK * longest * max(1, tokens // longest) if _in_blocks(spec, number, longest) else tokens * longest
+        for number in range(spec.layers)
+    ]
+    return tokens * (12 * c * e + wide * f * e) + 2 * max(scored) * spec.heads * 4

@@ -131,7 +131,7 @@ def _caches(caches: Sequence[Report]) -> Iterator[tuple[str, str]]:
 
 def _memory(memory: Report) -> Iterator[str]:
     """A table of what is needed, in GiB, then whether it fits."""
-    parts = ("process", "masters", "moments", "gradients", "copies", "activations", "held", "total")
+    parts = ("process", "masters", "moments", "gradients", "copies", "averages", "activations", "held", "total")
     yield (
         f"memory that {memory['model']} takes in GiB: {memory['weights']:,} weights, "
         f"{memory['documents']} documents of up to {_tokens(memory)} at once"

@@ -88,7 +88,7 @@ def _needs(spec: ModelSpec, recipe: str) -> dict[str, Any]:
 
     knobs = RECIPES[recipe].recipe
     tokens = knobs.batch * knobs.length
-    train = {engine: to_train(spec, engine, "fp32", tokens, knobs.length).total for engine in ENGINES}
+    train = {engine: to_train(spec, engine, "fp32", tokens, knobs.length, knobs).total for engine in ENGINES}
     score = {engine: to_score(spec, engine, "fp32", knobs.length).total for engine in ENGINES}
     return {
         "family": spec.family,

@@ -226,8 +226,9 @@ def _room(request: CompareRequest) -> int:
     needs: list[int] = []
     for spec, recipe in shapes:
         low = "fp32" if recipe.precision == "fp32" else "bf16"  # what needs more
-        tokens = (recipe.microbatch or recipe.batch) * recipe.length
-        needs += [to_train(spec, engine, low, tokens, recipe.length).total for engine in request.engines]
+        length, _, windows, _ = recipe.cut
+        tokens = (recipe.microbatch or recipe.batch) * windows * length
+        needs += [to_train(spec, engine, low, tokens, length, recipe).total for engine in request.engines]
     return max(1, free // max(needs))
 
 

@@ -34,7 +34,7 @@ from duygu.engines.jax.dropout import (
     dropout,
     head_keys,
 )
-from duygu.engines.jax.linear import keep, linear, saving_kept
+from duygu.engines.jax.linear import keep, linear, remembered
 from duygu.models.spec import ModelSpec
 
 Weights = Mapping[str, Array]
@@ -165,11 +165,16 @@ def last_layer(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, s
 
 
 def encode(
-    layers: Callable[[int | None], Weights], h_TC: Array, layout: Layout, keys_LST: Array | None, spec: ModelSpec
+    layers: Callable[[int | None], Weights],
+    h_TC: Array,
+    layout: Layout,
+    keys_LST: Array | None,
+    spec: ModelSpec,
+    again: bool,
 ) -> Array:
     """All layers, one after the other: (D, C)."""
 
-    @saving_kept
+    @partial(remembered, again=again)
     def body(h_TC: Array, one: tuple[Weights, Array | None]) -> tuple[Array, None]:
         w, keys_ST = one
         return layer(w, h_TC, layout, keys_ST, spec), None
@@ -207,14 +212,16 @@ def classify(
     keys_LST: Array | None,
     spec: ModelSpec,
     low: DTypeLike,
+    again: bool = False,
 ) -> Array:
     """Word vectors (T, C) to logits (D, Y). The layers compute in the type ``low``, all else in fp32.
 
-    ``layers`` gives the tensors of a layer that stands alone, by its number, or the stacked ones.
+    ``layers`` gives the tensors of a layer that stands alone, by its number, or the stacked ones; ``again`` as in
+    `remembered`.
     """
     outside = None if keys_LST is None else keys_LST[0]
     h_TC = embed(w, words_TC, layout, outside, spec).astype(low)
-    h_DC = encode(layers, h_TC, layout, keys_LST, spec).astype(jnp.float32)
+    h_DC = encode(layers, h_TC, layout, keys_LST, spec, again).astype(jnp.float32)
     keys_SD = None if outside is None else layout.first(outside.T).T
     return linear(pool(w, h_DC, keys_SD, spec), w, spec.parts.classifier)
 

@@ -217,8 +217,9 @@ class Compute:
         if key is not None:
             keys = site_keys(*key, self.spec.layers, batch.token_numbers_T, batch.layout.positions_T)
         layers = partial(self.stacks.layer, w)
-        model = FAMILIES[self.spec.family]
-        return _by_document(model.classify(w, layers, words_TC, batch.layout, keys, self.spec, self.low), batch)
+        model, again = FAMILIES[self.spec.family], self.recipe.gradient_checkpointing
+        logits = model.classify(w, layers, words_TC, batch.layout, keys, self.spec, self.low, again)
+        return _by_document(logits, batch)
 
     def _words(self, w: Tree, batch: Arrays) -> Array:
         return FAMILIES[self.spec.family].words(w, batch.layout, self.spec)

@@ -29,14 +29,19 @@ def linear(x_TI: Array, w: Mapping[str, Array], *names: str) -> Array:
 
 
 def keep(x: Array) -> Array:
-    """Mark what `saving_kept` saves: the results of products. All else is cheap to compute again."""
+    """Mark what `remembered` saves: the results of products. All else is cheap to compute again."""
     return checkpoint_name(x, "kept")
 
 
-def saving_kept(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let the backward pass of ``function`` find what was marked with `keep`, and compute the rest again."""
+def remembered(layer: Callable[..., Any], again: bool) -> Callable[..., Any]:
+    """The layer, whose backward pass finds what was marked with `keep` and computes the rest again.
+
+    With ``again`` it finds the input only, and computes all of the layer again: Chen et al. (2016), arXiv:1604.06174.
+    """
+    if again:  # a layer that is not scanned needs the guard, or XLA finds that it has what it is to compute again
+        return jax.checkpoint(layer, policy=jax.checkpoint_policies.nothing_saveable)
     policy = jax.checkpoint_policies.save_only_these_names("kept")
-    return jax.checkpoint(function, policy=policy, prevent_cse=False)
+    return jax.checkpoint(layer, policy=policy, prevent_cse=False)
 
 
 def product(a: Array, b: Array, contract: tuple[int, int], batch: int = 0) -> Array:

@@ -12,6 +12,7 @@ its attention, and the last stand alone; the others are stacked and scanned: wha
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from duygu.engines.jax.dropout import (
     dropout,
     head_keys,
 )
-from duygu.engines.jax.linear import keep, linear, saving_kept
+from duygu.engines.jax.linear import keep, linear, remembered
 from duygu.engines.rotary import turn_rates
 from duygu.models.spec import ModelSpec
 
@@ -130,13 +131,18 @@ def last_layer(w: Weights, h_TC: Array, layout: Layout, keys_ST: Array | None, r
 
 
 def encode(
-    layers: Callable[[int | None], Weights], h_TC: Array, layout: Layout, keys_LST: Array | None, spec: ModelSpec
+    layers: Callable[[int | None], Weights],
+    h_TC: Array,
+    layout: Layout,
+    keys_LST: Array | None,
+    spec: ModelSpec,
+    again: bool,
 ) -> Array:
     """All layers, one after the other: (D, C) where first tokens are read, (T, C) where all are."""
     turns_22TK, windows_2 = reaches(layout, spec)
     local_L = jnp.array([int(spec.is_local(number)) for number in range(spec.layers)])
 
-    @saving_kept
+    @partial(remembered, again=again)
     def body(h_TC: Array, one: tuple[Weights, Array | None, Array]) -> tuple[Array, None]:
         w, keys_ST, local = one
         return layer(w, h_TC, layout, keys_ST, (turns_22TK[local], windows_2[local]), spec), None
@@ -182,10 +188,14 @@ def classify(
     keys_LST: Array | None,
     spec: ModelSpec,
     low: DTypeLike,
+    again: bool = False,
 ) -> Array:
-    """Word vectors (T, C) to logits (D, Y). The layers compute in the type ``low``, all else in fp32."""
+    """Word vectors (T, C) to logits (D, Y). The layers compute in the type ``low``, all else in fp32.
+
+    ``again`` as in `remembered`.
+    """
     outside = None if keys_LST is None else keys_LST[0]
     h_TC = embed(w, words_TC, outside, spec).astype(low)
-    h = encode(layers, h_TC, layout, keys_LST, spec).astype(jnp.float32)
+    h = encode(layers, h_TC, layout, keys_LST, spec, again).astype(jnp.float32)
     keys_D = None if outside is None else layout.first(outside[POOLED])
     return linear(pool(w, h, layout, keys_D, spec), w, "classifier")

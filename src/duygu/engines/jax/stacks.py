@@ -40,8 +40,10 @@ class Stacks:
         """Tensors under ``prefix`` and their names, stacked in the order of the layers; 0 for one that is not there."""
         tree: Tree = {}
         for stacked, members in self._stacks():
-            arrays = [_found(tensors, prefix, name) for name in members]
-            tree[stacked] = jnp.array(np.stack(arrays) if stacked.startswith(f"{self.prefix}.*.") else arrays[0])
+            stands_alone = not stacked.startswith(f"{self.prefix}.*.")
+            tree[stacked] = jnp.array(
+                _found(tensors, prefix, members[0]) if stands_alone else _side_by_side(tensors, prefix, members)
+            )
         return tree
 
     def unstack(self, tree: Tree, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -84,6 +86,16 @@ class Stacks:
 def along_layers(values: np.ndarray, x: Array) -> np.ndarray | np.float32:
     """One value a layer, shaped to multiply a stacked tensor; a single one where all are equal."""
     return values[0] if (values == values[0]).all() else values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _side_by_side(tensors: Mapping[str, np.ndarray], prefix: str, names: list[str]) -> np.ndarray:
+    """Tensors of one shape as one array, each read into its place: a stack is a large part of a model."""
+    first = _found(tensors, prefix, names[0])
+    stack = np.empty((len(names), *first.shape), first.dtype)
+    stack[0] = first
+    for number, name in enumerate(names[1:], start=1):
+        stack[number] = _found(tensors, prefix, name)
+    return stack
 
 
 def _found(tensors: Mapping[str, np.ndarray], prefix: str, name: str) -> np.ndarray:

@@ -1,15 +1,20 @@
 """Scaled dot-product attention within each document, with a backward pass of its own.
 
     T  flat tokens      H  heads      K  head width      G  documents of a group times heads, each of length L
+    B  tokens of a block that ask         S  tokens that they see
 
 The backward pass computes the probabilities again: kept, they would be most of the memory of a training step. Of
 dropout one byte a probability is kept. Dao et al. (2022), arXiv:2205.14135, has the formulas.
+
+In long documents one block of tokens asks after another, and looks only where it can see; their masks are hashed again.
+So memory does not grow with length squared, and where layers are local, neither does time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -17,15 +22,34 @@ from torch import Tensor
 
 from duygu.engines.torch.dropout import dropout, keep_mask, masked_
 
+BLOCK = 128  # tokens that ask at a time in a long document
+LONG = 2048  # tokens from which a document is long where all of it is seen: scores of 12 heads in fp32 take 192 MiB
+
 Groups = tuple[tuple[int, int], ...]
 
 
 def attend(qkv_T3HK: Tensor, groups: Groups, keys_TH: Tensor | None, rate: float, window: int | None = None) -> Tensor:
     """What each token takes from the tokens of its document: (T, C). Documents lie one after another in ``groups``.
 
-    With a ``window``, only tokens at most so far to either side are seen.
+    With a ``window``, only tokens at most so far to either side are seen. Long documents come first in ``groups``.
     """
-    return _Attend.apply(qkv_T3HK, groups, keys_TH if rate else None, rate, window).flatten(1)
+    keys_TH = keys_TH if rate else None
+    long = tuple(takewhile(lambda group: is_long(group[1], window), groups))
+    if not long:
+        return _Attend.apply(qkv_T3HK, groups, keys_TH, rate, window).flatten(1)
+    tokens = sum(count * length for count, length in long)
+    sizes = [tokens, len(qkv_T3HK) - tokens]
+    qkvs, keys = qkv_T3HK.split(sizes), [None, None] if keys_TH is None else keys_TH.split(sizes)
+    context_THK = _AttendInBlocks.apply(qkvs[0], long, keys[0], rate, window)
+    if sizes[1]:
+        rest_THK = _Attend.apply(qkvs[1], groups[len(long) :], keys[1], rate, window)
+        context_THK = torch.cat([context_THK, rest_THK])
+    return context_THK.flatten(1)
+
+
+def is_long(length: int, window: int | None) -> bool:
+    """Whether block after block asks: where all is seen in long documents, else where that halves the scores."""
+    return length > LONG or (window is not None and length >= 2 * (BLOCK + 2 * window))
 
 
 def attend_to_own(
@@ -54,8 +78,7 @@ class _Attend(torch.autograd.Function):
             keep_GLL = None
             if keys_TH is not None:
                 features = torch.arange(length, dtype=torch.int32, device=keys_TH.device)
-                keys_GL = keys_TH[part].unflatten(0, (count, length)).transpose(1, 2).flatten(0, 1)
-                keep_GLL = keep_mask(keys_GL, features, rate)
+                keep_GLL = keep_mask(_keys_by_head(keys_TH[part], count), features, rate)
             p_GLL = masked_(_probabilities(q_GLK, k_GLK, window), keep_GLL)
             context_GLK = _product(p_GLL, v_GLK, 1.0 / (1.0 - rate) if keys_TH is not None else 1.0)
             context_THK[part] = _by_token(context_GLK, count)
@@ -83,14 +106,81 @@ class _Attend(torch.autograd.Function):
         return to_qkv_T3HK, None, None, None, None
 
 
-def _probabilities(q_GLK: Tensor, k_GLK: Tensor, window: int | None) -> Tensor:
-    """(G, L, L): how much of each token a row takes, before dropout. The softmax computes in fp32."""
-    scores_GLL = _product(q_GLK, k_GLK.mT, 1.0 / math.sqrt(q_GLK.shape[-1]))
-    length = scores_GLL.shape[-1]
-    if window is not None and window < length - 1:
-        places_L = torch.arange(length, device=scores_GLL.device)
-        scores_GLL.masked_fill_((places_L[:, None] - places_L).abs() > window, -1e30)
-    return torch.softmax(scores_GLL, dim=-1)
+class _AttendInBlocks(torch.autograd.Function):
+    """(T, 3, H, K) to (T, H, K), block after block."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, qkv_T3HK: Tensor, groups: Groups, keys_TH: Tensor | None, rate: float, window: int | None
+    ) -> Tensor:
+        tokens, _, heads, width = qkv_T3HK.shape
+        context_THK = qkv_T3HK.new_empty(tokens, heads, width)
+        scale = 1.0 / (1.0 - rate) if keys_TH is not None else 1.0
+        for part, count, length in _parts(groups):
+            q_GLK, k_GLK, v_GLK = _by_head(qkv_T3HK[part], count)
+            keys_GL = None if keys_TH is None else _keys_by_head(keys_TH[part], count)
+            context_GLK = torch.empty_like(q_GLK)
+            for rows, seen in _blocks(length, window):
+                p_GBS = _probabilities(q_GLK[:, rows], k_GLK[:, seen], window, rows.start - seen.start)
+                p_GBS = masked_(p_GBS, _keep(keys_GL, rows, seen, rate))
+                context_GLK[:, rows] = _product(p_GBS, v_GLK[:, seen], scale)
+            context_THK[part] = _by_token(context_GLK, count)
+        ctx.save_for_backward(qkv_T3HK, keys_TH)
+        ctx.groups, ctx.rate, ctx.window, ctx.scale = groups, rate, window, scale
+        return context_THK
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        qkv_T3HK, keys_TH = ctx.saved_tensors
+        to_qkv_T3HK = torch.empty_like(qkv_T3HK)
+        for part, count, length in _parts(ctx.groups):
+            q_GLK, k_GLK, v_GLK = _by_head(qkv_T3HK[part], count)
+            keys_GL = None if keys_TH is None else _keys_by_head(keys_TH[part], count)
+            g_GLK = gradients[0][part].unflatten(0, (count, length)).transpose(1, 2).flatten(0, 1)
+            to_q_GLK = torch.empty_like(q_GLK)
+            to_k_GLK, to_v_GLK = (torch.zeros_like(x, dtype=torch.float32) for x in (k_GLK, v_GLK))  # sums of blocks
+            scale = 1.0 / math.sqrt(q_GLK.shape[-1])
+            for rows, seen in _blocks(length, ctx.window):
+                q_GBK, k_GSK, g_GBK = q_GLK[:, rows], k_GLK[:, seen], g_GLK[:, rows]
+                keep_GBS = _keep(keys_GL, rows, seen, ctx.rate)
+                p_GBS = _probabilities(q_GBK, k_GSK, ctx.window, rows.start - seen.start)
+                to_p_GBS = masked_(_product(g_GBK, v_GLK[:, seen].mT, ctx.scale), keep_GBS)
+                to_scores_GBS = torch.ops.aten._softmax_backward_data(to_p_GBS, p_GBS, -1, p_GBS.dtype)
+                to_q_GLK[:, rows] = _product(to_scores_GBS, k_GSK, scale)
+                to_k_GLK[:, seen] += _product(to_scores_GBS.mT, q_GBK, scale)
+                to_v_GLK[:, seen] += _product(masked_(p_GBS, keep_GBS).mT, g_GBK, ctx.scale)
+            for place, to_GLK in enumerate((to_q_GLK, to_k_GLK, to_v_GLK)):
+                to_qkv_T3HK[part, place] = _by_token(to_GLK, count).to(qkv_T3HK.dtype)
+        return to_qkv_T3HK, None, None, None, None
+
+
+def _blocks(length: int, window: int | None) -> Iterator[tuple[slice, slice]]:
+    """The rows that ask, block after block, and the tokens that they see."""
+    reach = length if window is None else window
+    for first in range(0, length, BLOCK):
+        end = min(first + BLOCK, length)
+        yield slice(first, end), slice(max(0, first - reach), min(length, end + reach))
+
+
+def _keep(keys_GL: Tensor | None, rows: slice, seen: slice, rate: float) -> Tensor | None:
+    """(G, B, S): the part of a document's mask that a block needs."""
+    if keys_GL is None:
+        return None
+    features_S = torch.arange(seen.start, seen.stop, dtype=torch.int32, device=keys_GL.device)
+    return keep_mask(keys_GL[:, rows], features_S, rate)
+
+
+def _probabilities(q_GBK: Tensor, k_GSK: Tensor, window: int | None, ahead: int = 0) -> Tensor:
+    """(G, B, S): how much of each token a row takes, before dropout. The softmax computes in fp32.
+
+    The first row stands ``ahead`` of the first token that is seen.
+    """
+    scores_GBS = _product(q_GBK, k_GSK.mT, 1.0 / math.sqrt(q_GBK.shape[-1]))
+    rows, seen = scores_GBS.shape[1:]
+    if window is not None and window < max(ahead + rows, seen - ahead) - 1:
+        rows_B, seen_S = (torch.arange(size, device=scores_GBS.device) for size in (rows, seen))
+        scores_GBS.masked_fill_((rows_B[:, None] + ahead - seen_S).abs() > window, -1e30)
+    return torch.softmax(scores_GBS, dim=-1)
 
 
 def _product(a: Tensor, b: Tensor, scale: float) -> Tensor:
@@ -110,6 +200,11 @@ def _by_head(qkv: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of one group, (G, L, K) each."""
     q_GLK, k_GLK, v_GLK = qkv.unflatten(0, (count, -1)).permute(2, 0, 3, 1, 4).flatten(1, 2)
     return q_GLK, k_GLK, v_GLK
+
+
+def _keys_by_head(keys_TH: Tensor, count: int) -> Tensor:
+    """Keys of the rows of one group, (G, L)."""
+    return keys_TH.unflatten(0, (count, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def _by_token(x_GLK: Tensor, count: int) -> Tensor:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from duygu.engines.torch.attention import attend, attend_to_own
 from duygu.engines.torch.dropout import (
@@ -137,12 +139,12 @@ def last_layer(w: nn.Module, h_TC: Tensor, layout: Layout, keys_ST: Tensor | Non
     return after_attention(w, context_DC, layout.first(h_TC), keys_SD, spec)
 
 
-def encode(w: nn.Module, h_TC: Tensor, layout: Layout, keys_LST: Tensor | None, spec: ModelSpec) -> Tensor:
+def encode(w: nn.Module, h_TC: Tensor, layout: Layout, keys_LST: Tensor | None, spec: ModelSpec, again: bool) -> Tensor:
     """All layers, one after the other: (D, C)."""
     keys = [None] * spec.layers if keys_LST is None else list(keys_LST[1:])
     *layers, last = part(w, spec.parts.layers)
     for layer, keys_ST in zip(layers, keys, strict=False):
-        h_TC = layer(h_TC, layout, keys_ST)
+        h_TC = remembered(layer, again)(h_TC, layout, keys_ST)
     return last_layer(last, h_TC, layout, keys[-1], spec)
 
 
@@ -176,13 +178,21 @@ class BertClassifier(nn.Module):
         """(T, C) word vectors of the tokens."""
         return part(self, self.spec.parts.words)(layout.ids_T)
 
-    def forward(self, words_TC: Tensor, layout: Layout, keys_LST: Tensor | None = None) -> Tensor:
-        """Word vectors (T, C) to logits (D, Y)."""
+    def forward(self, words_TC: Tensor, layout: Layout, keys_LST: Tensor | None = None, again: bool = False) -> Tensor:
+        """Word vectors (T, C) to logits (D, Y); ``again`` as in `remembered`."""
         spec, outside = self.spec, None if keys_LST is None else keys_LST[0]
         h_TC = embed(self, words_TC, layout, outside, spec).to(self.low)
-        h_DC = encode(self, h_TC, layout, keys_LST, spec).float()
+        h_DC = encode(self, h_TC, layout, keys_LST, spec, again).float()
         keys_SD = None if outside is None else outside.index_select(1, layout.starts_D)
         return linear(pool(self, h_DC, keys_SD, spec), self, spec.parts.classifier)
+
+
+def remembered(layer: Callable[..., Tensor], again: bool) -> Callable[..., Tensor]:
+    """The layer; with ``again`` its backward pass finds the input only, and computes the layer again.
+
+    Chen et al. (2016), arXiv:1604.06174. Dropout is a function of its keys, so there is no random state to restore.
+    """
+    return partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False) if again else layer
 
 
 def part(w: nn.Module, name: str) -> Any:

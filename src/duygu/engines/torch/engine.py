@@ -181,7 +181,8 @@ def _objective(state: State, batch: Batch, key: StepKey | None) -> Tensor:
 
 def _classify(state: State, batch: Batch, layout: Layout, key: StepKey | None) -> Tensor:
     keys_LST = None if key is None else _keys(state, batch, key)
-    return _by_document(state.module(state.module.words(layout), layout, keys_LST), batch)
+    logits = state.module(state.module.words(layout), layout, keys_LST, state.recipe.gradient_checkpointing)
+    return _by_document(logits, batch)
 
 
 def _by_document(logits_DY: Tensor, batch: Batch) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from duygu.engines.rotary import turn_rates
 from duygu.engines.torch.attention import attend, attend_to_own
-from duygu.engines.torch.bert import ACTIVATIONS, Layout, layer_norm, linear, part, put, site
+from duygu.engines.torch.bert import ACTIVATIONS, Layout, layer_norm, linear, part, put, remembered, site
 from duygu.engines.torch.dropout import (
     ATTENTION,
     ATTENTION_OUTPUT,
@@ -131,13 +131,13 @@ def last_layer(
     return after_attention(w, context_DC, layout.first(h_TC), keys_SD, spec)
 
 
-def encode(w: nn.Module, h_TC: Tensor, layout: Layout, keys_LST: Tensor | None, spec: ModelSpec) -> Tensor:
+def encode(w: nn.Module, h_TC: Tensor, layout: Layout, keys_LST: Tensor | None, spec: ModelSpec, again: bool) -> Tensor:
     """All layers, one after the other: (D, C) where first tokens are read, (T, C) where all are."""
     reach = reaches(layout, spec)
     keys = [None] * spec.layers if keys_LST is None else list(keys_LST[1:])
     *layers, last = part(w, "model.layers")
     for number, layer in enumerate(layers):
-        h_TC = layer(h_TC, layout, keys[number], reach[spec.is_local(number)])
+        h_TC = remembered(layer, again)(h_TC, layout, keys[number], reach[spec.is_local(number)])
     final = reach[spec.is_local(spec.layers - 1)]
     if spec.pooling == "first":
         return last_layer(last, h_TC, layout, keys[-1], final, spec)
@@ -171,10 +171,10 @@ class ModernBertClassifier(nn.Module):
         """(T, C) word vectors of the tokens."""
         return part(self, "model.embeddings.tok_embeddings")(layout.ids_T)
 
-    def forward(self, words_TC: Tensor, layout: Layout, keys_LST: Tensor | None = None) -> Tensor:
-        """Word vectors (T, C) to logits (D, Y)."""
+    def forward(self, words_TC: Tensor, layout: Layout, keys_LST: Tensor | None = None, again: bool = False) -> Tensor:
+        """Word vectors (T, C) to logits (D, Y); ``again`` as in `remembered`."""
         spec, outside = self.spec, None if keys_LST is None else keys_LST[0]
         h_TC = embed(self, words_TC, outside, spec).to(self.low)
-        h = encode(self, h_TC, layout, keys_LST, spec).float()
+        h = encode(self, h_TC, layout, keys_LST, spec, again).float()
         keys_D = None if outside is None else layout.first(outside[POOLED])
         return linear(pool(self, h, layout, keys_D, spec), self, "classifier")
