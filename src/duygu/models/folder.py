@@ -190,8 +190,9 @@ def _require_classifier(folder: _Folder) -> None:
     fix = "train it first: duygu train DATA --model FOLDER --out RUN"
     family = FAMILIES.get(str(folder.config["model_type"]))
     wanted = family.architecture if family else "ForSequenceClassification"  # of a fallback: as all of them end
-    architectures = folder.config.get("architectures") or [wanted]
-    if not isinstance(architectures, list) or not any(str(one).endswith(wanted) for one in architectures):
+    said: object = folder.config.get("architectures") or [wanted]
+    architectures = cast(list[object], said) if isinstance(said, list) else [said]
+    if not any(str(one).endswith(wanted) for one in architectures):
         problem = f"a model of architectures {architectures!r} is no text classifier"
         raise ModelError(problem, f"{folder.where}: architectures", fix)
     kind = folder.config.get("problem_type")

@@ -37,7 +37,8 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
     Raises `UserError` for what the user can mend, `DuyguError` for a run that failed, `Interrupted` for a signal.
     """
     out = request.out
-    require_engines(request.model, request.engines)
+    for model in request.models:
+        require_engines(model.source, request.engines)
     make_folder(out)
     with locked(out):
         sweep(out)
