@@ -177,8 +177,8 @@ def test_every_model_and_engine_has_its_row_and_the_models_their_tables(tmp_path
     assert list(rows) == [*(f"{model} · {engine}" for model in SKILLS for engine in ("PyTorch", "JAX")), "linear"]
     summary = found["engines"]["beta-jax"]
     low, high = (bound * 100 for bound in summary["accuracy_interval"])
-    assert rows["beta · JAX"][0].startswith(f"{summary['accuracy_mean'] * 100:.1f} % ± ")
-    assert rows["beta · JAX"][1] == f"{low:.1f} to {high:.1f}"
+    assert rows["beta · JAX"][0].startswith(f"{summary['accuracy_mean'] * 100:.1f} ± ")
+    assert rows["beta · JAX"][1:3] == (f"{low:.1f}-{high:.1f}", f"{summary['macro_f1_mean']:.3f}")
     assert rows["beta · JAX"][4:] == ("1 of 3", "42.5", "512 MiB")
     assert rows["linear"][4:] == ("", "", "")
     assert len(next(table for table in others if table.title == "The models against each other: accuracy").rows) == 3

@@ -5,6 +5,7 @@ Each model by itself is read like a comparison of one, with all its tables, thro
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,6 @@ from duygu.verdict.tables import (
     Table,
     columns_of,
     cost_table,
-    percent,
     points,
     share,
     signed,
@@ -82,10 +82,11 @@ def cross_table(comparison: Json, columns: Sequence[Column]) -> Table:
     for place, column in enumerate(columns):
         rows += [RULE] if place and whose[place] != whose[place - 1] else []
         rows.append(_cross_row(column, comparison["engines"].get(column.key)))
-    seeds = max(len(column.test) for column in columns)
-    note = "Intervals are 95 %, over documents and seeds" if seeds > 1 else "Intervals are 95 %"
-    note += "; a baseline's is Wilson's. Memory is the highest of a run."
-    heads = ("", "accuracy", "95 % interval", "macro-F1", "MCC", "collapsed", "documents\nper second", "peak\nmemory")
+    several = any(len(column.test) > 1 for column in columns)
+    note = "Means over seeds, and of accuracy their standard deviation; intervals" if several else "Intervals"
+    note += " reckon with other documents" + (" and other seeds." if several else ".")
+    note += " Documents per second are those of training, memory is the highest of a run."
+    heads = ("", "accuracy, %", "95 %\ninterval", "macro-\nF1", "MCC", "col-\nlapsed", "docs\nper s", "peak\nmemory")
     return Table("Every model in every engine", heads, tuple(rows), note)
 
 
@@ -120,10 +121,10 @@ def setup_table(comparison: Json) -> Table:
 def _cross_row(column: Column, found: Json | None) -> Row:
     low, high = column.test[0].accuracy_interval if found is None else found["accuracy_interval"]
     scores = (
-        spread([one.accuracy for one in column.test], percent),
-        f"{points(low)} to {points(high)}",
-        spread([one.macro_f1 for one in column.test], share),
-        spread([one.mcc for one in column.test], share),
+        spread([one.accuracy for one in column.test], points),
+        f"{points(low)}-{points(high)}",
+        share(statistics.mean(one.macro_f1 for one in column.test)),
+        share(statistics.mean(one.mcc for one in column.test)),
     )
     if found is None:
         return column.title, *scores, "", "", ""
@@ -135,7 +136,7 @@ def _cross_row(column: Column, found: Json | None) -> Row:
 def _difference_tables(title: str, names: Sequence[str], pairs: Sequence[Json]) -> list[Table]:
     if not pairs:
         return []
-    columns = ("", "difference", "95 % interval", "p", "Holm's p", "can detect", "verdict")
+    columns = ("", "diff.", "95 % interval", "p", "Holm's\np", "can\ndetect", "verdict")
     return [
         Table(
             f"{title}: {shown}",
