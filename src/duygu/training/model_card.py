@@ -100,10 +100,7 @@ def _training(metrics: Json, environment: Json, recipe: Recipe) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in environment.get("versions", {}).items())
     rows = [
         ("began with", _code(environment.get("model_revision") or metrics["model"])),
-        (
-            "engine",
-            f"{engine}, on {_code(environment.get('device', 'unknown'))}",
-        ),
+        ("engine", f"{engine}, on {_code(environment.get('device', 'unknown'))}"),
         ("kept", f"epoch {metrics['kept_epoch']} of {recipe.epochs}"),
         ("versions", versions),
     ]
