@@ -37,12 +37,12 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
     Raises `UserError` for what the user can mend, `DuyguError` for a run that failed, `Interrupted` for a signal.
     """
     out = request.out
+    for model in () if request.resume else request.models:  # one that goes on has been asked before
+        require_engines(model.source, request.engines)
     make_folder(out)
     with locked(out):
         sweep(out)
         claim(request)
-        for model in request.models:
-            require_engines(model.source, request.engines)
         corpus = read_corpus(request.data, **request.format.as_dict())
         jobs = runs_at_once(request, say)
         request = keep(_with_threads(request, jobs), corpus, jobs)
