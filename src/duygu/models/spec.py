@@ -14,6 +14,7 @@ from typing import Any, cast
 from duygu.errors import ModelError
 from duygu.models.families import FAMILIES, Family, Shapes
 from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, Pooling, short
+from duygu.models.llama import RopeScaling
 from duygu.models.parts import PARTS, Parts
 
 
@@ -46,11 +47,15 @@ class ModelSpec:
     window: int = 0  # tokens to either side that a local layer sees
     theta: float = 0.0  # of the rotary positions in global layers
     local_theta: float = 0.0
+    # Llama's, whose theta is that of all layers, and which reads a document's last token
+    kv_heads: int = 0  # heads of keys and values; each serves as many heads of queries, one after the other
+    head_width: int = 0  # of one head, where that is not what the hidden width divided by the heads is
+    rope_scaling: RopeScaling | None = None
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
-        return self.hidden // self.heads
+        return self.head_width or self.hidden // self.heads
 
     @property
     def width(self) -> int:
@@ -81,6 +86,7 @@ def read_spec(config: Mapping[str, object], labels: Sequence[str], where: str) -
     config = family.rewrite(config, where)
     _refuse_switches(config, family, where)
     values: dict[str, Any] = {field: _read(key, config, where) for field, key in family.keys.items()} | {**family.fixed}
+    family.complete(values, where)
     if values["classifier_dropout"] is None:
         values["classifier_dropout"] = values["dropout"]
     if values["hidden"] % values["heads"]:
@@ -166,7 +172,7 @@ def unknown_keys(config: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(sorted(config.keys() - keys - HARMLESS - SWITCHES.keys() - family.switches.keys()))
 
 
-def _read(key: Key, config: Mapping[str, object], where: str) -> int | float | str | None:
+def _read(key: Key, config: Mapping[str, object], where: str) -> Any:
     value = config.get(key.name)
     try:
         return key.default if value is None else key.parse(value)
@@ -177,9 +183,10 @@ def _read(key: Key, config: Mapping[str, object], where: str) -> int | float | s
 
 def _refuse_switches(config: Mapping[str, object], family: Family, where: str) -> None:
     """Every switch must be off: absent, null, false, empty, or a value that means so."""
+    own = {key.name for key in family.keys.values()}
     for name, (off, reason) in {**SWITCHES, **family.switches}.items():
         value = config.get(name)
-        if value and value not in off:
+        if value and value not in off and name not in own:
             fix = f"choose a model without {name}, or remove the key if the model does not need it"
             raise ModelError(f"{name} = {short(value)}: {reason}", f"{where}: {name}", fix)
 
