@@ -179,7 +179,7 @@ CONFIGS = [
     ("a config.json of 17 MB", trained_from(text(CONFIG, b" " * 17 * 2**20)), "larger than 16,777,216 bytes", CONFIG),
     ("a pipe in place of config.json", trained_from(fifo(CONFIG)), "not a regular file", CONFIG),
     ("no model_type", trained_from(config(model_type="gone")), "config.json has no model_type", CONFIG),
-    ("a family that is not known here", trained_from(config(model_type="llama")), "'llama' is not a known", CONFIG),
+    ("a family that is not known here", trained_from(config(model_type="gpt2")), "'gpt2' is not a known", CONFIG),
     ("heads that do not divide the width", trained_from(config(num_attention_heads=5)),
      "num_attention_heads = 5 does not divide hidden_size = 12", CONFIG),
     ("a width as text", trained_from(config(hidden_size="12")), "hidden_size = '12' is not understood", "hidden_size"),

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[Harm, str]] = {
     "config a folder": (both(gone("config.json"), lambda folder: (folder / "config.json").mkdir()), "config.json"),
     "config a pipe": (fifo("config.json"), "config.json"),
     "family missing": (config(model_type="gone"), "model_type"),
-    "family unknown": (config(model_type="llama"), "'llama'"),
+    "family unknown": (config(model_type="gpt2"), "'gpt2'"),
     "hidden immense": (config(hidden_size=10**9), "hidden_size"),
     "hidden at the limit": (config(hidden_size=2**16, num_attention_heads=1), "(40, 65536)"),
     "vocabulary immense": (config(vocab_size=2**24), "(16777216, 12)"),

@@ -424,7 +424,7 @@ def test_a_private_model_needs_the_right_token(hub, handmade, monkeypatch):
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ({"config.json": b'{"model_type": "llama"}'}, "'llama' is not a known family"),
+        ({"config.json": b'{"model_type": "gpt2"}'}, "'gpt2' is not a known family"),
         ({"config.json": b'{"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}'}, "auto_map"),
         ({"config.json": b'{"model_type": "bert", "hidden_size": 1000000000}'}, "hidden_size"),
         ({"config.json": b"{"}, "not valid JSON"),

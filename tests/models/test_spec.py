@@ -87,7 +87,7 @@ NOT_UNDERSTOOD = {
     "_attn_implementation": ["someone/kernel"],
     "custom_pipelines": [{"x": {"impl": "x.Y"}}],
     "pruned_heads": [{"0": [1]}],
-    "model_type": ["llama", None, 7, ["bert"]],
+    "model_type": ["gpt2", None, 7, ["bert"]],
 }
 
 
