@@ -43,7 +43,7 @@ MODERN = {  # of the last case the last layer is local
     },
 }  # fmt: skip
 LLAMA = {  # of the four pairs of features one keeps its pace, one is in between, two are slowed down
-    "max_position_embeddings": 48, "pad_token_id": 0, "rms_norm_eps": 1e-3, "hidden_size": 32,
+    "max_position_embeddings": 96, "pad_token_id": 0, "rms_norm_eps": 1e-3, "hidden_size": 32,
     "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 40,
     "rope_parameters": {
         "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
