@@ -146,7 +146,8 @@ def _turns(given: object) -> dict[str, Any] | None:
 
 
 def _require_full_attention(kinds: object, where: str) -> None:
+    shown = short(kinds)
     layers = cast(list[object], kinds) if isinstance(kinds, list) else [kinds]
     if kinds is not None and any(kind != "full_attention" for kind in layers):
         fix = "wanted: full_attention in every layer"
-        raise ModelError(f"layer_types = {short(kinds)} is not understood", f"{where}: layer_types", fix)
+        raise ModelError(f"layer_types = {shown} is not understood", f"{where}: layer_types", fix)
