@@ -64,6 +64,7 @@ class Recipe:
     guard_mark: float = 0.6
     guard_loss: float = 0.95
     guard_share: float = 0.98
+    pad_token: str = ""
     seed: int = 13
 
     def __post_init__(self) -> None:
@@ -158,6 +159,11 @@ def _weights(value: str) -> bool:
         return False
 
 
+def _token(value: str) -> bool:
+    """What TOML can quote as it is."""
+    return value.isprintable() and not set(value) & set('"\\')
+
+
 MEANINGS: Mapping[str, str] = {
     "epochs": "Passes over the training part",
     "batch": "Documents per optimiser step",
@@ -199,6 +205,8 @@ MEANINGS: Mapping[str, str] = {
     "guard_loss": "A run looks collapsed if its training loss is above this share of the loss of always giving the "
     "labels' shares",
     "guard_share": "A run looks collapsed if one label has at least this share of the validation predictions",
+    "pad_token": "Entry of the vocabulary that other tools pad with, for models such as Llama, which name none; empty "
+    "takes the model's own",
     "seed": "Decides head, data order, dropout and augmented words; the split has a seed of its own, --split-seed",
 }
 
@@ -239,6 +247,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "guard_mark": (_part, "a share above 0, up to 1"),
     "guard_loss": (lambda value: 0.0 < value <= 10.0, "a number above 0; 10 looks at predictions only"),
     "guard_share": (lambda value: 0.5 < value <= 1.0, "a share above 0.5, up to 1"),
+    "pad_token": (_token, "a special token of the vocabulary, such as <|finetune_right_pad_id|>"),
     "seed": (lambda value: 0 <= value < 2**31, "an integer from 0 to 2147483647"),
 }
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
@@ -15,7 +16,8 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from duygu.data.tokens import TextTokenizer
-from duygu.engines import Engine, Placement, State, StepKey
+from duygu.engines import ENGINES, Engine, Placement, State, StepKey
+from duygu.engines.jax import blocks
 from duygu.models import parts
 from duygu.models.folder import open_classifier, write_model
 from duygu.models.spec import ModelSpec, read_spec
@@ -40,6 +42,18 @@ MODERN = {  # of the last case the last layer is local
         "sliding_attention": {"rope_type": "default", "rope_theta": 20.0},
     },
 }  # fmt: skip
+LLAMA = {  # of the four pairs of features one keeps its pace, one is in between, two are slowed down
+    "max_position_embeddings": 96, "pad_token_id": 0, "rms_norm_eps": 1e-3, "hidden_size": 32,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 40,
+    "rope_parameters": {
+        "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}  # fmt: skip
+PLAIN_LLAMA = {
+    **SIZES, "max_position_embeddings": 48, "pad_token_id": 0, "head_dim": 10,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},
+}  # fmt: skip
 CASES: Mapping[str, tuple[str, dict[str, Any]]] = {  # model_type and what its config says, by name of the case
     "bert": ("bert", {**SIZES, **WITHIN}),
     "electra": ("electra", {**SIZES, **WITHIN, "embedding_size": 24}),
@@ -49,16 +63,20 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {  # model_type and what its c
     "xlm-roberta": ("xlm-roberta", {**SIZES, **AFTER_PADDING, "type_vocab_size": 1}),
     "modernbert": ("modernbert", {**SIZES, **MODERN, "num_hidden_layers": 4, "classifier_pooling": "cls"}),
     "modernbert, mean": ("modernbert", {**SIZES, **MODERN, "classifier_pooling": "mean"}),
+    "llama": ("llama", LLAMA),
+    "llama, plain": ("llama", PLAIN_LLAMA),
 }
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A mistake that ports of a family have made, or could: another spec, other tensors, other parts."""
+    """A mistake that ports of a family have made, or could: another spec, other tensors, parts, texts or code."""
 
     spec: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
     tensors: Callable[[Tensors], Tensors] = lambda tensors: tensors
     parts: Mapping[str, Any] | None = None  # fields of `Parts`
+    documents: Callable[[np.ndarray], np.ndarray] = lambda ids: ids
+    code: Mapping[str, tuple[str, Any]] | None = None  # by engine, what takes the place of a name
 
 
 def _changed(ending: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Tensors], Tensors]:
@@ -76,6 +94,33 @@ def _reordered(weight: np.ndarray) -> np.ndarray:
     return weight.reshape(3, 3, 8, 24)[:, :, INTERLEAVED].reshape(weight.shape)
 
 
+def _tiled(tensors: Tensors) -> Tensors:
+    """Heads of queries in the order in which keys and values would serve them if these were tiled, not repeated."""
+    order = np.arange(4).reshape(2, 2).T.flatten()
+    found = dict(tensors)
+    for name, x in tensors.items():
+        if name.endswith("q_proj.weight"):
+            found[name] = x.reshape(4, 8, 32)[order].reshape(x.shape)
+        if name.endswith("o_proj.weight"):
+            found[name] = x.reshape(32, 4, 8)[:, order].reshape(x.shape)
+    return found
+
+
+def _head_reordered(weight: np.ndarray) -> np.ndarray:
+    """As `_reordered`, of queries or of keys alone."""
+    return weight.reshape(-1, 8, 32)[:, INTERLEAVED].reshape(weight.shape)
+
+
+SWAPPED = {"gate_proj": "up_proj", "up_proj": "gate_proj"}
+
+
+def _swapped(tensors: Tensors) -> Tensors:
+    """Gate and input of the feed-forward under each other's names."""
+    return {re.sub("gate_proj|up_proj", lambda found: SWAPPED[found[0]], name): x for name, x in tensors.items()}
+
+
+KIND = blocks.Kind
+FIRST_TOKEN = property(lambda layout: layout.starts_D)
 EPSILON = Variant(spec=lambda spec: replace(spec, norm_eps=spec.norm_eps / 2 + 1e-5))
 WRONG: Mapping[str, Mapping[str, Variant]] = {
     "bert": {"tanh gelu": TANH_GELU, "no segment": NO_SEGMENT, "position off by one": SHIFTED, "norm eps": EPSILON},
@@ -105,11 +150,36 @@ WRONG: Mapping[str, Mapping[str, Variant]] = {
         "interleaved turns": Variant(tensors=_changed("attn.Wqkv.weight", _reordered)),
         "tanh gelu": TANH_GELU,
     },
+    "llama": {
+        "unscaled turns": Variant(spec=lambda spec: replace(spec, rope_scaling=None)),
+        "interleaved turns": Variant(
+            tensors=lambda tensors: _changed("k_proj.weight", _head_reordered)(
+                _changed("q_proj.weight", _head_reordered)(tensors)
+            )
+        ),
+        "later tokens seen": Variant(
+            code={
+                "torch": ("duygu.engines.torch.attention.Sight.hidden", lambda sight, *view: None),
+                "jax": ("duygu.engines.jax.blocks.Kind", lambda rate, heads, causal=False: KIND(rate, heads)),
+            }
+        ),
+        "keys and values tiled": Variant(tensors=_tiled),
+        "first token read": Variant(
+            code={name: (f"duygu.engines.{name}.bert.Layout.ends_D", FIRST_TOKEN) for name in ENGINES}
+        ),
+        "padding read, right": Variant(documents=lambda ids: np.pad(ids, (0, LENGTH - len(ids)))),
+        "padding read, left": Variant(documents=lambda ids: np.pad(ids, (LENGTH - len(ids), 0))),
+        "norm eps": EPSILON,
+        "gelu": Variant(spec=lambda spec: replace(spec, activation="gelu")),
+        "gate and input swapped": Variant(tensors=_swapped),
+    },
 }  # fmt: skip
 
 
 def wrong_variants(case: str) -> Mapping[str, Variant]:
-    """Of the case's family; XLM-RoBERTa is RoBERTa by another name."""
+    """Of the case's family; XLM-RoBERTa is RoBERTa by another name, and a plain Llama can make fewer mistakes."""
+    if case == "llama, plain":
+        return {name: WRONG["llama"][name] for name in ("later tokens seen", "norm eps", "gelu")}
     return WRONG[{"xlm-roberta": "roberta"}.get(CASES[case][0], CASES[case][0])]
 
 
@@ -144,9 +214,10 @@ def documents(case: str) -> tuple[np.ndarray, ...]:
 LABEL_NUMBERS = (np.arange(DOCUMENTS) % len(LABELS)).astype(np.int32)
 
 
-def batch(case: str, static: bool, shape: Shape | None = None) -> Batch:
-    """All documents as one step."""
-    ids, numbers = documents(case), np.arange(DOCUMENTS, dtype=np.int32)
+def batch(case: str, static: bool, shape: Shape | None = None, variant: Variant | None = None) -> Batch:
+    """All documents as one step, as they are or as a mistake makes them."""
+    ids, numbers = list(documents(case)), np.arange(DOCUMENTS, dtype=np.int32)
+    ids = [variant.documents(one) for one in ids] if variant else ids
     shape = shape or fit_shapes([np.array([len(tokens) for tokens in ids], np.int32)], 1, static)[0]
     return assemble(ids, numbers, LABEL_NUMBERS, shape)
 
@@ -168,19 +239,22 @@ def logits_of_variant(engine: Engine, case: str, variant: Variant) -> np.ndarray
         if variant.parts:
             changed = replace(parts.PARTS[family], **variant.parts)
             stack.enter_context(mock.patch.dict(parts.PARTS, {family: changed}))  # pyright: ignore[reportArgumentType]
-        tensors = variant.tensors(tensors_of(oracle(case)))
-        return logits(engine, case, engine.start(variant.spec(spec_of(case)), tensors, Recipe(), FP32))
+        if variant.code:
+            stack.enter_context(mock.patch(*variant.code[engine.name]))
+        state = engine.start(variant.spec(spec_of(case)), variant.tensors(tensors_of(oracle(case))), Recipe(), FP32)
+        rows = batch(case, engine.static_shapes, variant=variant)
+        return in_order(rows, engine.logits(state, rows))
 
 
 @functools.cache
-def oracle_logits(case: str, padded: bool = False) -> np.ndarray:
+def oracle_logits(case: str, padded: bool = False, side: Literal["left", "right"] = "right") -> np.ndarray:
     """transformers', document by document or all in one batch, padded and masked."""
     model, pad = oracle(case), spec_of(case).pad_id
     ids = [torch.from_numpy(tokens.astype(np.int64)) for tokens in documents(case)]
     with torch.inference_mode():
         if not padded:
             return torch.cat([model(tokens[None]).logits for tokens in ids]).numpy()
-        inputs = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=pad)
+        inputs = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=pad, padding_side=side)
         return model(inputs, attention_mask=(inputs != pad).long()).logits.numpy()
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from duygu.engines import ENGINES, Engine, open_engine
-from duygu.engines.jax import blocks, modernbert
+from duygu.engines.jax import blocks, llama, modernbert
 from tests.engines import families
 from tests.engines.families import CASES
 
 NEW = [case for case in CASES if case != "bert"]  # the other tests of this folder are of BERT
-LIKE_OTHERS = {"electra", "roberta"}  # nothing in them that the next case does not have too
+LIKE_OTHERS = {"electra", "roberta", "llama, plain"}  # nothing in them that another case does not have too
 by_case = pytest.mark.parametrize("case", NEW)
 KINDS = [case for case in NEW if case not in LIKE_OTHERS]
 LONG = ("distilbert", "modernbert, mean")  # whose training is another's but for names or pooling
@@ -61,10 +62,20 @@ def test_models_go_through_an_engine_to_the_bit(engine: Engine, case: str, tmp_p
     assert families.round_trip(engine, case, tmp_path)
 
 
-def test_local_attention_at_once_matches_transformers_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As JAX attends on a GPU: to all documents of a group at once, far tokens masked."""
-    monkeypatch.setattr(modernbert, "in_blocks", lambda: False)
-    case = "modernbert, mean"
+def test_padding_on_either_side_gives_what_packed_documents_do(engine: Engine) -> None:
+    """transformers numbers padding on the left too; only distances turn features, so that moves no answer."""
+    found = families.logits(engine, "llama")
+    for side in ("left", "right"):
+        expected = families.oracle_logits("llama", padded=True, side=side)
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("module", "case"), [(modernbert, "modernbert, mean"), (llama, "llama")])
+def test_attention_at_once_matches_transformers_too(
+    module: ModuleType, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JAX attends on a GPU: to all documents of a group at once, far or later tokens masked."""
+    monkeypatch.setattr(module, "in_blocks", lambda: False)
     found = families.logits(open_engine("jax"), case)
     np.testing.assert_allclose(found, families.oracle_logits(case), atol=1e-5, rtol=0)
     assert families.gradient_error(open_engine("jax"), case) < 1e-4

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from duygu.engines import ENGINES, StepKey, open_engine
 from duygu.engines.torch import attention
-from duygu.engines.torch.attention import attend, is_long
+from duygu.engines.torch.attention import attend, attend_causally, is_long
 from duygu.models.spec import ModelSpec
 from duygu.recipe import Recipe
 from duygu.training.plan import assemble, fit_shapes
@@ -44,6 +45,25 @@ def test_blocks_are_attention_at_once(window: int | None, dropped: bool, monkeyp
     assert [is_long(length, window) for _, length in GROUPS] == [True, window in (0, 5), False]
     for found, wanted in zip(attended(qkv, g, keys, window), expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+
+
+def test_blocks_of_shared_heads_that_see_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four heads of queries, two of keys and values; the oracle is PyTorch's own attention, document by document."""
+    random, tokens = torch.Generator().manual_seed(3), sum(count * length for count, length in GROUPS)
+    q, k, v, g = (torch.randn(tokens, heads, 8, generator=random) for heads in (4, 2, 2, 4))
+    monkeypatch.setattr(attention, "BLOCK", 16)
+    monkeypatch.setattr(attention, "LONG", 70)
+    found = [x.clone().requires_grad_() for x in (q, k, v)]
+    wanted = [x.clone().requires_grad_() for x in (q, k, v)]
+    context_TC = attend_causally(found[0], found[1], found[2], GROUPS, None, 0.0)
+    sizes = [length for count, length in GROUPS for _ in range(count)]
+    documents = zip(*(x.transpose(0, 1).split(sizes, dim=1) for x in wanted), strict=True)
+    own = [F.scaled_dot_product_attention(*one, is_causal=True, enable_gqa=True) for one in documents]
+    oracle_TC = torch.cat(own, dim=1).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(context_TC, oracle_TC, atol=1e-6, rtol=0)
+    gradients = (torch.autograd.grad(x, of, g.flatten(1)) for x, of in ((context_TC, found), (oracle_TC, wanted)))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-6, rtol=0)
 
 
 def test_masks_of_blocks_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ PRETRAINED = {  # as checkpoints of each family usually come
     "roberta": "RobertaForMaskedLM",
     "xlm-roberta": "XLMRobertaForMaskedLM",
     "modernbert": "ModernBertForMaskedLM",
+    "llama": "LlamaForCausalLM",
 }
 ADDED = {"architectures", "classifier_dropout", "dtype", "id2label", "label2id", "problem_type"}
 
@@ -123,6 +124,13 @@ def rope(kind: str, **values: Any) -> dict[str, Any]:
     return {kind: {"rope_type": "default", "rope_theta": 10.0, **values}}
 
 
+STRETCHED = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 NOT_UNDERSTOOD = [
     ("electra", "embedding_size", 0),
     ("electra", "hidden_act", "swish"),
@@ -143,6 +151,25 @@ NOT_UNDERSTOOD = [
     ("modernbert", "layer_types", ["full_attention", "sliding_attention", "chunked_attention"]),
     ("modernbert", "layer_types", ["sliding_attention", "full_attention"]),
     ("modernbert", "layer_types", ["full_attention", "full_attention", "sliding_attention"]),
+    ("llama", "hidden_act", "relu"),
+    ("llama", "attention_bias", True),
+    ("llama", "mlp_bias", True),
+    ("llama", "num_key_value_heads", 5),
+    ("llama", "head_dim", 0),
+    ("llama", "sliding_window", 4096),
+    ("llama", "pretraining_tp", 2),
+    ("llama", "partial_rotary_factor", 0.5),
+    ("llama", "layer_types", ["full_attention", "sliding_attention"]),
+    ("llama", "rope_theta", 0),
+    ("llama", "rope_scaling", {"type": "linear", "factor": 2.0}),
+    ("llama", "rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
+    ("llama", "rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
+    ("llama", "rope_scaling", {**STRETCHED, "high_freq_factor": 1.0}),
+    ("llama", "rope_scaling", {**STRETCHED, "attention_factor": 2.0}),
+    ("llama", "rope_parameters", {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}),
+    ("llama", "rope_parameters", {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+    ("llama", "rope_parameters", {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}),
+    ("llama", "rope_parameters", "llama3"),
 ]
 
 

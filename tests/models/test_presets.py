@@ -23,6 +23,7 @@ PUBLISHED = {  # millions of parameters that their authors name; these are witho
     "xlm-r-base": 278,
     "xlm-r-large": 560,
     "sindbert-large": 357,
+    "llama-3.1-8b": 7505,  # 8,030 with its language head of 525
 }
 
 

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from pathlib import Path
@@ -114,6 +115,23 @@ class TextTokenizer:
     def pad_id(self) -> int:
         """Id of the padding token, 0 where there is none."""
         return self._plain.token_to_id(self.roles.get("pad_token", "[PAD]")) or 0
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Special tokens that no text gets, by their ids: not those that stand around every text."""
+        added = self._plain.get_added_tokens_decoder()
+        frame = {*self._prefix, *self._suffix}
+        return {token.content: number for number, token in added.items() if token.special and number not in frame}
+
+    def token(self, number: int) -> str:
+        """The entry of an id, empty where there is none."""
+        return (self._plain.id_to_token(number) or "") if number >= 0 else ""
+
+    def padded_with(self, token: str) -> TextTokenizer:
+        """The same tokenizer, saved so that other tools pad with ``token``, an entry that it has."""
+        padded = copy(self)
+        padded.roles = {**self.roles, "pad_token": token}
+        return padded
 
     @property
     def blank_id(self) -> int | None:

@@ -38,6 +38,15 @@ def _modern(vocabulary: int, **more: Any) -> Mapping[str, Any]:
 
 
 _ELECTRA = {"embedding_size": 768, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+_LLAMA_8B = {
+    "vocab_size": 128_256, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "intermediate_size": 14_336, "max_position_embeddings": 131_072, "rms_norm_eps": 1e-5,
+    "rope_theta": 500_000.0,
+    "rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+}  # fmt: skip
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
 CHECKPOINTS: Mapping[str, Checkpoint] = {
@@ -113,6 +122,13 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         _modern(256_000, local_rope_theta=160_000.0),
         "ModernBERT for 1,800 languages and long texts; two thirds of its weights are its vocabulary",
         recipe="modernbert",
+    ),
+    "llama-3.1-8b": Checkpoint(
+        "meta-llama/Llama-3.1-8B",
+        {"model_type": "llama", **_LLAMA_8B},
+        "seventy times the weights of berturk, and Turkish is none of its eight languages; reads long texts, wants a "
+        "large GPU and its owners' leave",
+        recipe="llama",
     ),
 }
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from duygu.models import modernbert
+from duygu.models import llama, modernbert
 from duygu.models.keys import Key, Switch, Switches, activation, epsilon, integer, number, rate
 from duygu.models.parts import PARTS
 
@@ -35,6 +35,8 @@ class Family:
     )  # by field of ModelSpec, in no config
     switches: Switches = field(default_factory=dict[str, Switch])  # besides those of every family
     rewrite: Callable[[Mapping[str, object], str], Mapping[str, object]] = lambda config, where: config  # to `keys`
+    complete: Callable[[dict[str, Any], str], None] = lambda values, where: None  # what `keys` found, by field
+    pads: bool = True  # whether checkpoints name a padding token; without it a recipe can
 
 
 def _encoder_shapes(spec: ModelSpec) -> Shapes:
@@ -161,5 +163,18 @@ FAMILIES: Mapping[str, Family] = {
         fixed={"segments": 0},
         switches=modernbert.SWITCHES,
         rewrite=modernbert.rewrite,
+    ),
+    "llama": Family(
+        architecture="LlamaForSequenceClassification",
+        prefix="model.",
+        keys=_text(32_000, positions=2048) | _sizes(32, 4096, 32, 11_008) | llama.KEYS,
+        shapes=llama.shapes,
+        head=("score.weight",),
+        ignored=("lm_head.*", "*rotary_emb.inv_freq"),
+        fixed={"segments": 0, "dropout": 0.0, "classifier_dropout": 0.0},
+        switches=llama.SWITCHES,
+        rewrite=llama.rewrite,
+        complete=llama.complete,
+        pads=False,
     ),
 }

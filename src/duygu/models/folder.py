@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -22,6 +22,7 @@ from duygu.files import make_folder, sync_folder, write_bytes
 from duygu.models.account import Account, is_expected, match_tensors
 from duygu.models.fallback import note
 from duygu.models.families import FAMILIES, Family
+from duygu.models.padding import with_padding
 from duygu.models.presets import PRESETS, ModelPreset
 from duygu.models.progress import Progress, Talk
 from duygu.models.source import FETCH_AGAIN, SAFETENSORS, Source, find_model, read_config, shard_places
@@ -101,18 +102,21 @@ def open_model(
     texts: Callable[[], Sequence[str]],
     progress: Progress = TALK,
     engines: Sequence[str] = (),
+    pad_token: str = "",
 ) -> Model:
     """A model to train: a preset, a local Hugging Face folder or a model of the hub; its head is drawn from ``seed``.
 
     ``texts`` gives the training texts; it is called only for a preset whose tokenizer is trained on them. A folder
-    of a preset's name is reached as ``./tiny``. Raises `ModelError`, also for a model that one of ``engines`` cannot
-    compute.
+    of a preset's name is reached as ``./tiny``. ``pad_token`` is for models that name none. Raises `ModelError`, also
+    for a model that one of ``engines`` cannot compute.
     """
     if isinstance(source, str) and source in PRESETS:
         return _from_scratch(PRESETS[source], labels, seed, texts())
     folder = _read_folder(find_model(source, progress, engines))
     spec = read_spec(folder.config, labels, folder.where)
-    return _loaded(folder, spec, seed)
+    model = _loaded(folder, spec, seed)
+    spec, tokenizer = with_padding(model.spec, model.tokenizer, pad_token, folder.where)
+    return replace(model, spec=spec, config=write_config(spec), tokenizer=tokenizer)
 
 
 def open_classifier(source: str | Path, progress: Progress = TALK, engines: Sequence[str] = ()) -> Model:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Activation = Literal["gelu", "gelu_tanh", "relu"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 Pooling = Literal["first", "mean"]
 Switch = tuple[tuple[object, ...], str]  # what it may be, and why it may be nothing else
 Switches = Mapping[str, Switch]  # by key
@@ -22,8 +22,8 @@ class Key:
     name: str
     default: int | float | str | None
     wanted: str
-    parse: Callable[[Any], int | float | str]  # raises ValueError
-    write: Callable[[Any], int | float | str] = lambda value: value  # what `parse` reads back
+    parse: Callable[[Any], Any]  # raises ValueError
+    write: Callable[[Any], Any] = lambda value: value  # what `parse` reads back
 
 
 def short(value: object) -> str:

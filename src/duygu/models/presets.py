@@ -174,6 +174,16 @@ RECIPES: Mapping[str, RecipePreset] = {
             "weight_decay": "Theirs too.",
         },
     ),
+    "llama": RecipePreset(
+        name="llama",
+        about="for all weights of a Llama, whose checkpoints name no padding token.",
+        recipe=Recipe(epochs=3, lr=1e-5, pad_token="<|finetune_right_pad_id|>"),
+        reasons={
+            "epochs": "A model of this size knows short texts by heart after few.",
+            "lr": "That of Llama 3's own fine-tuning (arXiv:2407.21783, section 4.1.3).",
+            "pad_token": "Llama 3.1 and later have it for this; older ones want another, such as <unk>.",
+        },
+    ),
 }
 
 

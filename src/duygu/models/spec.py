@@ -16,6 +16,7 @@ from duygu.errors import ModelError
 from duygu.models.fallback import REFUSED, Fallback, ask, has_twin, parts_of
 from duygu.models.families import FAMILIES, Family, Shapes
 from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, Pooling, Switches, short
+from duygu.models.llama import NO_PADDING, RopeScaling
 from duygu.models.parts import PARTS, Parts
 
 
@@ -48,12 +49,16 @@ class ModelSpec:
     window: int = 0  # tokens to either side that a local layer sees
     theta: float = 0.0  # of the rotary positions in global layers
     local_theta: float = 0.0
+    # Llama's, whose theta is that of all layers, and which reads a document's last token
+    kv_heads: int = 0  # heads of keys and values; each serves as many heads of queries, one after the other
+    head_width: int = 0  # of one head, where that is not what the hidden width divided by the heads is
+    rope_scaling: RopeScaling | None = None
     fallback: Fallback | None = None  # for a family without a twin; rates, activation and norms are in its config
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
-        return self.hidden // self.heads
+        return self.head_width or self.hidden // self.heads
 
     @property
     def width(self) -> int:
@@ -84,15 +89,19 @@ def read_spec(config: Mapping[str, object], labels: Sequence[str], where: str) -
         return _read_fallback(config, labels, where)
     family = FAMILIES[str(config["model_type"])]
     config = family.rewrite(config, where)
-    _refuse_switches(config, {**SWITCHES, **family.switches}, where)
+    own = {key.name for key in family.keys.values()}
+    switches = {name: off for name, off in {**SWITCHES, **family.switches}.items() if name not in own}
+    _refuse_switches(config, switches, where)
     values: dict[str, Any] = {field: _read(key, config, where) for field, key in family.keys.items()} | {**family.fixed}
+    family.complete(values, where)
     if values["classifier_dropout"] is None:
         values["classifier_dropout"] = values["dropout"]
     if values["hidden"] % values["heads"]:
         hidden, heads = family.keys["hidden"].name, family.keys["heads"].name
         problem = f"{heads} = {values['heads']} does not divide {hidden} = {values['hidden']}"
         raise ModelError(problem, where, "take config.json and the weights from the same model")
-    _require_padding(values["pad_id"], values["vocabulary"], where)
+    if values["pad_id"] != NO_PADDING:
+        _require_padding(values["pad_id"], values["vocabulary"], where)
     names = _checked_labels(labels, where)
     spec = ModelSpec(family=str(config["model_type"]), labels=names, **values)
     if spec.positions <= spec.first_position:
@@ -193,7 +202,7 @@ def _read_fallback(config: Mapping[str, object], labels: Sequence[str], where: s
     )
 
 
-def _read(key: Key, config: Mapping[str, object], where: str) -> int | float | str | None:
+def _read(key: Key, config: Mapping[str, object], where: str) -> Any:
     value = config.get(key.name)
     try:
         return key.default if value is None else key.parse(value)

@@ -169,7 +169,8 @@ def _open_model(job: Job, corpus: Corpus, split: Split, record: Mapping[str, Any
     """The model as asked; a run that goes on takes the commit of the hub that it began with."""
     source = pinned(job.model, record.get("model_revision"))
     model = open_model(
-        source, corpus.names, job.recipe.seed, lambda: [corpus.texts[n] for n in split.train], progress, [job.engine]
+        source, corpus.names, job.recipe.seed, lambda: [corpus.texts[n] for n in split.train], progress, [job.engine],
+        job.recipe.pad_token,
     )  # fmt: skip
     return replace(model, name=job.model)
 

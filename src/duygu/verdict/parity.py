@@ -223,8 +223,8 @@ def _prepare(
     threads: int,
 ) -> Request:
     """Write the common start once and choose documents: evenly over the corpus, so every label is there."""
-    opened = open_model(model, corpus.names, seed, lambda: corpus.texts, engines=ENGINES)
     recipe = replace(recipe_for(model).changed(settings), seed=seed, precision="fp32")
+    opened = open_model(model, corpus.names, seed, lambda: corpus.texts, engines=ENGINES, pad_token=recipe.pad_token)
     start = opened.tensors.items()
     write_model(folder, opened.spec, start, opened.tokenizer, *recipe.cut)
     chosen = np.unique(np.linspace(0, len(corpus.texts) - 1, documents).astype(np.int32))

@@ -43,6 +43,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5))),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
     "tanh": jnp.tanh,
 }
 
@@ -81,6 +82,15 @@ class Layout:
     def first(self, x: Array) -> Array:
         """(T, ...) to (D, ...): the first token of each document."""
         return x[self.starts_D]
+
+    @property
+    def ends_D(self) -> Array:
+        """Flat token that each document ends with; of one that only fills the shape, any token."""
+        return self.starts_D + jnp.maximum(self.lengths_D, 1) - 1
+
+    def last(self, x: Array) -> Array:
+        """(T, ...) to (D, ...): the last token of each document."""
+        return x[self.ends_D]
 
     def own(self) -> Array:
         """(D, T) bool: which tokens are a document's own."""

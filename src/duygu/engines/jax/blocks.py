@@ -1,6 +1,7 @@
 """Attention for a CPU: within each document, block by block, so that the scores of a block never leave the cache.
 
     T  flat tokens      H  heads      K  head width      B  tokens of a block
+    J  heads of keys and values, H or fewer              P  H of queries, J of keys and J of values, side by side
 
 The loops run over the blocks that a document really has, so nothing is computed for the longest one's sake, memory does
 not grow with length squared, and one compiled body serves documents of every length. Dao et al. (2022),
@@ -11,6 +12,7 @@ documents: what is written there is written again when their turn comes.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -20,6 +22,7 @@ from jax.lax import dynamic_slice_in_dim as cut
 from jax.lax import dynamic_update_slice_in_dim as put
 from jax.lax import fori_loop
 
+from duygu.engines.jax.attention import repeated, summed
 from duygu.engines.jax.dropout import dropout
 from duygu.engines.jax.linear import keep, product, transposed
 
@@ -27,6 +30,15 @@ BLOCK = 128  # scores of 12 heads in fp32 are then 768 KiB: a core's second-leve
 
 Inputs = tuple[Array, Array, Array, Array | None, Array | None]
 Saved = tuple[Inputs, Array, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is constant in a compiled function."""
+
+    rate: float  # of dropout
+    heads: int  # that ask
+    causal: bool = False  # whether a token sees none that come later
 
 
 def attend_in_blocks(
@@ -41,18 +53,29 @@ def attend_in_blocks(
 
     With a ``window``, only tokens at most so far to either side are seen, and blocks without any are not computed.
     """
-    context_HTK: Array = _attend((qkv_T3HK, starts_D, lengths_D, keys_TH, window), rate)
-    return context_HTK.swapaxes(0, 1).reshape(len(qkv_T3HK), -1)
+    tokens, _, heads, width = qkv_T3HK.shape
+    inputs = (qkv_T3HK.reshape(tokens, -1, width), starts_D, lengths_D, keys_TH, window)
+    context_HTK: Array = _attend(inputs, Kind(rate, heads))
+    return context_HTK.swapaxes(0, 1).reshape(tokens, -1)
+
+
+def attend_causally_in_blocks(
+    q_THK: Array, k_TJK: Array, v_TJK: Array, starts_D: Array, lengths_D: Array, keys_TH: Array | None, rate: float
+) -> Array:
+    """What each token takes from itself and the tokens before it: (T, HK); later blocks are left out."""
+    inputs = (jnp.concatenate([q_THK, k_TJK, v_TJK], axis=1), starts_D, lengths_D, keys_TH, None)
+    context_HTK: Array = _attend(inputs, Kind(rate, q_THK.shape[1], causal=True))
+    return context_HTK.swapaxes(0, 1).reshape(len(q_THK), -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _attend(inputs: Inputs, rate: float) -> Array:
-    return _forward(inputs, rate)[0]
+def _attend(inputs: Inputs, kind: Kind) -> Array:
+    return _forward(inputs, kind)[0]
 
 
-def _forward(inputs: Inputs, rate: float) -> tuple[Array, Saved]:
-    qkv_T3HK, starts_D, lengths_D, keys_TH, window = inputs
-    q_HTK, k_HTK, v_HTK = _by_head(qkv_T3HK)
+def _forward(inputs: Inputs, kind: Kind) -> tuple[Array, Saved]:
+    qkv_TPK, starts_D, lengths_D, keys_TH, window = inputs
+    q_HTK, k_JTK, v_JTK = _by_head(qkv_TPK, kind.heads)
     keys_HT = None if keys_TH is None else _padded(keys_TH.T)
     blocks_D = -(-lengths_D // BLOCK)
 
@@ -62,26 +85,30 @@ def _forward(inputs: Inputs, rate: float) -> tuple[Array, Saved]:
             q_HBK, keys_HB = _rows(q_HTK, at), _keys(keys_HT, at)
 
             def columns(j: Array, running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-                k_HBK, v_HBK = (_rows(x, starts_D[d] + j * BLOCK) for x in (k_HTK, v_HTK))
-                scores_HBB = _scores(q_HBK, k_HBK, _seen(_positions(i), _positions(j), lengths_D[d], window))
-                return _running_softmax(running, scores_HBB, v_HBK, keys_HB, _positions(j), rate)
+                k_HBK, v_HBK = (repeated(_rows(x, starts_D[d] + j * BLOCK), kind.heads) for x in (k_JTK, v_JTK))
+                seen = _seen(_positions(i), _positions(j), lengths_D[d], window, kind.causal)
+                scores_HBB = _scores(q_HBK, k_HBK, seen)
+                return _running_softmax(running, scores_HBB, v_HBK, keys_HB, _positions(j), kind.rate)
 
-            top_HB, total_HB, sum_HBK = fori_loop(*_near(i, blocks_D[d], window), columns, _nothing(q_HBK))
-            context_HBK = (sum_HBK / total_HB[..., None]).astype(qkv_T3HK.dtype)
+            first, end = _near(i, blocks_D[d], window)
+            end = jnp.minimum(end, i + 1) if kind.causal else end
+            top_HB, total_HB, sum_HBK = fori_loop(first, end, columns, _nothing(q_HBK))
+            context_HBK = (sum_HBK / total_HB[..., None]).astype(qkv_TPK.dtype)
             return put(found[0], context_HBK, at, 1), put(found[1], top_HB + jnp.log(total_HB), at, 1)
 
         return fori_loop(0, blocks_D[d], rows, found)
 
-    empty = jnp.zeros(q_HTK.shape, qkv_T3HK.dtype), jnp.zeros(q_HTK.shape[:2])
+    empty = jnp.zeros(q_HTK.shape, qkv_TPK.dtype), jnp.zeros(q_HTK.shape[:2])
     context_HTK, log_total_HT = fori_loop(0, len(starts_D), document, empty)
-    context_HTK = keep(context_HTK[:, : len(qkv_T3HK)])
+    context_HTK = keep(context_HTK[:, : len(qkv_TPK)])
     return context_HTK, (inputs, context_HTK, keep(log_total_HT))
 
 
-def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, None, None, None, None]]:
-    (qkv_T3HK, starts_D, lengths_D, keys_TH, window), context_HTK, log_total_HT = saved
-    low, tokens = qkv_T3HK.dtype, len(qkv_T3HK)
-    q_HTK, k_HTK, v_HTK = _by_head(qkv_T3HK)
+def _backward(kind: Kind, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, None, None, None, None]]:
+    (qkv_TPK, starts_D, lengths_D, keys_TH, window), context_HTK, log_total_HT = saved
+    low, tokens, rate = qkv_TPK.dtype, len(qkv_TPK), kind.rate
+    q_HTK, k_JTK, v_JTK = _by_head(qkv_TPK, kind.heads)
+    shared = len(k_JTK)
     along_HT = _padded((g_HTK.astype(jnp.float32) * context_HTK.astype(jnp.float32)).sum(axis=-1))
     g_HTK = _padded(g_HTK)
     q_HKT, g_HKT = transposed(q_HTK), transposed(g_HTK)
@@ -91,13 +118,13 @@ def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, Non
     def document(d: Array, found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         def columns(j: Array, found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             at = starts_D[d] + j * BLOCK
-            k_HBK, v_HBK = _rows(k_HTK, at), _rows(v_HTK, at)
+            k_HBK, v_HBK = repeated(_rows(k_JTK, at), kind.heads), repeated(_rows(v_JTK, at), kind.heads)
 
             def rows(i: Array, running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
                 to_q_HTK, to_k_HKB, to_v_HKB = running
                 here = starts_D[d] + i * BLOCK
                 keys_HB = _keys(keys_HT, here)
-                seen = _seen(_positions(i), _positions(j), lengths_D[d], window)
+                seen = _seen(_positions(i), _positions(j), lengths_D[d], window, kind.causal)
                 scores_HBB = _scores(_rows(q_HTK, here), k_HBK, seen)
                 p_HBB = jnp.exp(scores_HBB - _rows(log_total_HT, here)[..., None])
                 p_HBB = jnp.where((_positions(i) < lengths_D[d])[:, None], p_HBB, 0)
@@ -112,15 +139,18 @@ def _backward(rate: float, saved: Saved, g_HTK: Array) -> tuple[tuple[Array, Non
 
             nothing_HKB = jnp.zeros((*k_HBK.shape[::2], BLOCK))
             begun = found[0], nothing_HKB, nothing_HKB
-            to_q_HTK, to_k_HKB, to_v_HKB = fori_loop(*_near(j, blocks_D[d], window), rows, begun)
-            return to_q_HTK, put(found[1], to_k_HKB, at, 2), put(found[2], to_v_HKB, at, 2)
+            first, end = _near(j, blocks_D[d], window)
+            first = jnp.maximum(first, j) if kind.causal else first
+            to_q_HTK, to_k_HKB, to_v_HKB = fori_loop(first, end, rows, begun)
+            to_k_JKB, to_v_JKB = summed(to_k_HKB, shared), summed(to_v_HKB, shared)
+            return to_q_HTK, put(found[1], to_k_JKB, at, 2), put(found[2], to_v_JKB, at, 2)
 
         return fori_loop(0, blocks_D[d], columns, found)
 
-    empty = jnp.zeros(q_HTK.shape), jnp.zeros(q_HKT.shape), jnp.zeros(q_HKT.shape)
-    to_q_HTK, to_k_HKT, to_v_HKT = fori_loop(0, len(starts_D), document, empty)
-    parts = to_q_HTK.transpose(1, 0, 2), to_k_HKT.transpose(2, 0, 1), to_v_HKT.transpose(2, 0, 1)
-    return ((jnp.stack(parts, axis=1)[:tokens].astype(low), None, None, None, None),)
+    nothing_JKT = jnp.zeros((shared, *q_HKT.shape[1:]))
+    to_q_HTK, to_k_JKT, to_v_JKT = fori_loop(0, len(starts_D), document, (jnp.zeros(q_HTK.shape), *[nothing_JKT] * 2))
+    parts = to_q_HTK.transpose(1, 0, 2), to_k_JKT.transpose(2, 0, 1), to_v_JKT.transpose(2, 0, 1)
+    return ((jnp.concatenate(parts, axis=1)[:tokens].astype(low), None, None, None, None),)
 
 
 _attend.defvjp(_forward, _backward)
@@ -147,10 +177,12 @@ def _nothing(q_HBK: Array) -> tuple[Array, Array, Array]:
     return none_HB - 1e30, none_HB, jnp.zeros(q_HBK.shape)
 
 
-def _seen(rows_B: Array, columns_B: Array, length: Array, window: Array | None) -> Array:
+def _seen(rows_B: Array, columns_B: Array, length: Array, window: Array | None, causal: bool) -> Array:
     """(B,) or (B, B) bool: which columns are of the document, and which rows see them."""
-    real_B = columns_B < length
-    return real_B if window is None else real_B & (jnp.abs(rows_B[:, None] - columns_B) <= window)
+    real_B, after_BB = columns_B < length, rows_B[:, None] - columns_B
+    if causal:
+        return real_B & (after_BB >= 0)
+    return real_B if window is None else real_B & (jnp.abs(after_BB) <= window)
 
 
 def _near(block: Array, blocks: Array, window: Array | None) -> tuple[Array | int, Array]:
@@ -171,10 +203,11 @@ def _positions(block: Array) -> Array:
     return block * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
 
 
-def _by_head(qkv_T3HK: Array) -> tuple[Array, Array, Array]:
-    """Queries, keys and values, (H, T + B, K) each."""
-    q_HTK, k_HTK, v_HTK = (_padded(qkv_T3HK[:, part].swapaxes(0, 1)) for part in range(3))
-    return q_HTK, k_HTK, v_HTK
+def _by_head(qkv_TPK: Array, heads: int) -> tuple[Array, Array, Array]:
+    """Queries (H, T + B, K), keys and values (J, T + B, K)."""
+    parts = jnp.split(qkv_TPK, [heads, (heads + qkv_TPK.shape[1]) // 2], axis=1)
+    q_HTK, k_JTK, v_JTK = (_padded(part.swapaxes(0, 1)) for part in parts)
+    return q_HTK, k_JTK, v_JTK
 
 
 def _padded(x: Array) -> Array:

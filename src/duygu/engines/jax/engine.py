@@ -25,7 +25,7 @@ from jax import Array
 
 from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
 from duygu.engines.heap import keep_freed_memory
-from duygu.engines.jax import bert, modernbert
+from duygu.engines.jax import bert, llama, modernbert
 from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
 from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
@@ -35,7 +35,7 @@ from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules
 from duygu.training.plan import Batch, Shape, assemble
 
-FAMILIES: Mapping[str, Any] = {**dict.fromkeys(PARTS, bert), "modernbert": modernbert}
+FAMILIES: Mapping[str, Any] = {**dict.fromkeys(PARTS, bert), "modernbert": modernbert, "llama": llama}
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 COMPILERS = 2  # shapes at a time: one goes on while the other waits for Python or is in a pass that has one thread

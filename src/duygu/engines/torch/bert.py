@@ -38,6 +38,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
+    "silu": F.silu,
     "tanh": torch.tanh,
 }
 
@@ -55,6 +56,15 @@ class Layout:
     def first(self, x: Tensor) -> Tensor:
         """(T, ...) to (D, ...): the first token of each document."""
         return x.index_select(0, self.starts_D)
+
+    @property
+    def ends_D(self) -> Tensor:
+        """Flat token that each document ends with."""
+        return self.starts_D + self.lengths_D - 1
+
+    def last(self, x: Tensor) -> Tensor:
+        """(T, ...) to (D, ...): the last token of each document."""
+        return x.index_select(0, self.ends_D)
 
     def own(self) -> Tensor:
         """(D, T) bool: which tokens are a document's own."""

@@ -21,6 +21,7 @@ from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
 from duygu.engines.heap import keep_freed_memory
 from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.dropout import site_keys
+from duygu.engines.torch.llama import LlamaClassifier
 from duygu.engines.torch.modernbert import ModernBertClassifier
 from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision
@@ -31,9 +32,13 @@ from duygu.training.plan import Batch, Shape
 if TYPE_CHECKING:
     from duygu.engines.torch.fallback import FallbackClassifier
 
-Twin = BertClassifier | ModernBertClassifier
+Twin = BertClassifier | ModernBertClassifier | LlamaClassifier
 Classifier: TypeAlias = "Twin | FallbackClassifier"
-FAMILIES: Mapping[str, type[Twin]] = {**dict.fromkeys(PARTS, BertClassifier), "modernbert": ModernBertClassifier}
+FAMILIES: Mapping[str, type[Twin]] = {
+    **dict.fromkeys(PARTS, BertClassifier),
+    "modernbert": ModernBertClassifier,
+    "llama": LlamaClassifier,
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 TIMINGS = 60  # of each product that tells; a third of a second
