@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,10 @@ from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError
 from duygu.files import make_folder, sync_folder, write_bytes
 from duygu.models.account import Account, is_expected, match_tensors
+from duygu.models.adapter_folder import Base, is_adapter, read_adapters, read_trained, recipe_of, write_adapters
+from duygu.models.adapters import quantised_tensors, with_adapters
 from duygu.models.families import FAMILIES, Family
+from duygu.models.packed_cache import cached
 from duygu.models.presets import PRESETS, ModelPreset
 from duygu.models.progress import Progress, Talk
 from duygu.models.source import FETCH_AGAIN, SAFETENSORS, Source, find_model, read_config, shard_places
@@ -42,12 +45,16 @@ from duygu.models.weights import (
     weights_digest,
     write_safetensors,
 )
+from duygu.recipe import Recipe
 
-__all__ = ["Account", "Model", "open_classifier", "open_model", "weights_digest", "write_model"]
+__all__ = [
+    "Account", "Model", "open_classifier", "open_model", "quantised", "weights_digest", "write_adapted", "write_model",
+]  # fmt: skip
 
 SCHEMA = 1  # of the "duygu" entry in config.json
 CALIBRATION = "calibration.json"  # the temperature; a file of its own, since other tools know nothing of it
 TALK = Talk()
+BY_DEFAULT = Recipe()
 CHOOSE = "choose a checkpoint that has model.safetensors"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".keras", ".msgpack", ".npz"})
 CODE = frozenset({".py", ".pyc", ".so", ".ipynb"})
@@ -72,6 +79,8 @@ class Model:
     head_share: float | None
     warnings: tuple[str, ...]
     revision: str | None = None  # "owner/name@commit" of a model that came from the hub
+    files: tuple[Path, ...] = ()  # that its weights are read from
+    recipe: Recipe = BY_DEFAULT  # to start an engine with: that of the adapters, where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,10 @@ def open_classifier(source: str | Path, progress: Progress = TALK) -> Model:
 
     Raises `ModelError`.
     """
-    found = _read_folder(find_model(source, progress))
+    place = find_model(source, progress)
+    if is_adapter(place.folder):
+        return _adapted(place, progress)
+    found = _read_folder(place)
     family = family_of(found.config, found.where)
     _require_classifier(found, family)
     spec = read_spec(found.config, read_labels(found.config, found.where), found.where)
@@ -136,7 +148,29 @@ def write_model(
     """
     make_folder(folder)
     write_safetensors(folder / "model.safetensors", tensor_shapes(spec), tensors)
-    config = write_config(spec) | {"duygu": {"length": length, "head_share": head_share, "schema": SCHEMA}}
+    _write_rest(folder, spec, tokenizer, length, {"length": length, "head_share": head_share})
+
+
+def write_adapted(
+    folder: Path,
+    base: Base,
+    spec: ModelSpec,
+    recipe: Recipe,
+    tensors: Iterable[tuple[str, np.ndarray]],
+    tokenizer: TextTokenizer,
+) -> None:
+    """Write an adapter folder that `open_classifier` and PEFT open; ``tensors`` are what learnt, streamed."""
+    make_folder(folder)
+    write_adapters(folder, base, spec, recipe, tensors)
+    cut = {"length": recipe.length, "head_share": recipe.head_share}
+    _write_rest(folder, spec, tokenizer, recipe.length, {**cut, "quantise": recipe.quantise})
+
+
+def _write_rest(
+    folder: Path, spec: ModelSpec, tokenizer: TextTokenizer, length: int, about: Mapping[str, object]
+) -> None:
+    """All but the weights."""
+    config = write_config(spec) | {"duygu": {**about, "schema": SCHEMA}}
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
     tokenizer.save(folder, length)
     write_bytes(folder / "config.json", f"{text}\n".encode())  # last: a folder cut short is no model
@@ -169,7 +203,40 @@ def _loaded(folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
     warnings = (*_warnings(folder, family, account), *tokenizer.warnings)
     config = write_config(spec)
     name, revision = folder.source.name, folder.source.revision
-    return Model(name, spec, config, LazyTensors(makers), account, tokenizer, length, head_share, warnings, revision)
+    files = tuple(sorted({stored.path for stored in sources.values()}))
+    return Model(
+        name, spec, config, LazyTensors(makers), account, tokenizer, length, head_share, warnings, revision, files
+    )  # fmt: skip
+
+
+def _adapted(place: Source, progress: Progress) -> Model:
+    """A classifier whose folder holds adapters: the model that these belong to, with them."""
+    base, fields = read_adapters(place.folder)
+    own = _Folder(place, read_config(place.folder), {})
+    spec = read_spec(own.config, read_labels(own.config, own.where), own.where)
+    recipe = recipe_of(place.folder, fields, own.config.get("duygu"))
+    model = _loaded(_read_folder(find_model(base.source, progress)), spec, seed=0)
+    started = with_adapters(model.tensors, spec, recipe, quantised(model, recipe, progress))
+    trained = read_trained(place.folder, spec, recipe)
+    tensors = LazyTensors(
+        {name: partial((trained if name in trained else started).__getitem__, name) for name in started}
+    )
+    length, head_share = _truncation(own)
+    tokenizer = TextTokenizer.from_folder(place.folder)
+    return replace(
+        model, name=place.name, config=write_config(spec), tensors=tensors, tokenizer=tokenizer, length=length,
+        head_share=head_share, recipe=recipe, warnings=tokenizer.warnings,
+    )  # fmt: skip
+
+
+def quantised(model: Model, recipe: Recipe, progress: Progress = TALK) -> Mapping[str, np.ndarray]:
+    """The model's quantised tensors, from the cache where they were made before; none where the recipe wants none."""
+    if recipe.quantise == "none":
+        return {}
+    shapes = tensor_shapes(model.spec)
+    if not model.files:
+        return quantised_tensors(model.tensors, shapes, recipe)
+    return cached(model.files, model.tensors, shapes, recipe, progress)
 
 
 def _require_classifier(folder: _Folder, family: Family) -> None:

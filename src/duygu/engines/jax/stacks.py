@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,12 +37,25 @@ class Stacks:
     prefix: str  # a layer's tensors are this, a dot, its number, a dot and the name within it
     stacked: range  # numbers of the layers that are alike; the others stand alone
 
-    def stack(self, tensors: Mapping[str, np.ndarray], prefix: str) -> Tree:
-        """Tensors under ``prefix`` and their names, stacked in the order of the layers; 0 for one that is not there."""
+    def stack(
+        self, tensors: Mapping[str, np.ndarray], prefix: str, dtype: Callable[[str, np.dtype], Any] = lambda _, own: own
+    ) -> Tree:
+        """Tensors under ``prefix`` and their names, stacked in the order of the layers; 0 for one that is not there.
+
+        ``dtype`` says by name and type in what type to hold a tensor. No more than one is in memory besides its stack.
+        """
         tree: Tree = {}
         for stacked, members in self._stacks():
-            arrays = [_found(tensors, prefix, name) for name in members]
-            tree[stacked] = jnp.array(np.stack(arrays) if stacked.startswith(f"{self.prefix}.*.") else arrays[0])
+            first = _found(tensors, prefix, members[0])
+            kind = dtype(stacked, first.dtype)
+            if not stacked.startswith(f"{self.prefix}.*."):
+                tree[stacked] = jnp.array(first, kind)
+                continue
+            rows = np.empty((len(members), *first.shape), kind)
+            rows[0] = first
+            for row, name in zip(rows[1:], members[1:], strict=True):
+                row[...] = _found(tensors, prefix, name)
+            tree[stacked] = jnp.array(rows)
         return tree
 
     def unstack(self, tree: Tree, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
