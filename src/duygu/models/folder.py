@@ -23,6 +23,7 @@ from duygu.models.account import Account, is_expected, match_tensors
 from duygu.models.adapter_folder import Base, is_adapter, read_adapters, read_trained, recipe_of, write_adapters
 from duygu.models.adapters import quantised_tensors, with_adapters
 from duygu.models.families import FAMILIES, Family
+from duygu.models.foreign import refuse_files
 from duygu.models.packed_cache import cached
 from duygu.models.presets import PRESETS, ModelPreset
 from duygu.models.progress import Progress, Talk
@@ -302,6 +303,7 @@ def _read_headers(folder: Path) -> dict[str, Stored]:
         return read_header(whole)
     if index.exists():
         return _read_shards(folder, index)
+    refuse_files((path.name for path in folder.iterdir()), str(folder))
     closed = _closed_files(folder, PICKLES)
     if not closed:
         raise ModelError("the folder has no model.safetensors", str(folder), CHOOSE)

@@ -20,6 +20,7 @@ from duygu.errors import ModelError
 from duygu.files import read_json, write_json
 from duygu.models.checkpoints import CHECKPOINTS, repository
 from duygu.models.conversion import converted
+from duygu.models.foreign import refuse_files
 from duygu.models.presets import PRESETS
 from duygu.models.progress import Progress
 from duygu.models.spec import family_of, read_spec
@@ -125,6 +126,7 @@ def _local_folder(name: str) -> Path | None:
             _require_inside(path)
             return path
         if path.exists():
+            refuse_files([path.name], str(path))
             raise ModelError("a model is a folder, and this is a file", str(path), "give the folder around it")
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

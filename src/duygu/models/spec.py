@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from duygu.errors import ModelError
 from duygu.models.families import FAMILIES, Family, Shapes
+from duygu.models.foreign import refuse_quantised
 from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, Pooling, short
 from duygu.models.parts import PARTS, Parts
 
@@ -177,6 +178,7 @@ def _read(key: Key, config: Mapping[str, object], where: str) -> int | float | s
 
 def _refuse_switches(config: Mapping[str, object], family: Family, where: str) -> None:
     """Every switch must be off: absent, null, false, empty, or a value that means so."""
+    refuse_quantised(config, where)
     for name, (off, reason) in {**SWITCHES, **family.switches}.items():
         value = config.get(name)
         if value and value not in off:

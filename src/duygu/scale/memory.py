@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes
 from duygu.recipe import Recipe
+from duygu.scale.adapters_memory import bytes_of_weights, passing_weights
 
 BYTES = {"fp32": 4, "bf16": 2}
 MIB, GIB = 1 << 20, 1 << 30
@@ -84,6 +85,15 @@ def to_score(spec: ModelSpec, engine: str, low: str, longest: int) -> Need:
     )
 
 
+def with_recipe(spec: ModelSpec, recipe: Recipe, engine: str, low: str, documents: int) -> Need:
+    """A training run with this recipe, so many documents of its length at a time."""
+    need = to_train(spec, engine, low, documents * recipe.length, recipe.length)
+    if not recipe.lora_rank:
+        return need
+    passing = need.activations + passing_weights(spec, recipe, low)
+    return replace(need, **bytes_of_weights(spec, recipe, low), activations=passing)
+
+
 def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
     """What training and scoring need in the worst case: every document of a step is as long as the recipe allows.
 
@@ -94,7 +104,7 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
     findings: list[str] = []
     for engine, fast in engines.items():
         for low in _precisions(recipe, fast):
-            training = to_train(spec, engine, low, documents * recipe.length, recipe.length)
+            training = with_recipe(spec, recipe, engine, low, documents)
             scoring = to_score(spec, engine, low, recipe.length)
             needs += [_entry(engine, low, "training", training), _entry(engine, low, "scoring", scoring)]
             findings += _findings(spec, recipe, engine, low, training.total, free)
@@ -139,7 +149,7 @@ def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, total: int
     if total <= free:
         return [f"{name}: training fits, with {total / free:.0%} of the {free / GIB:.1f} GiB that are free"]
     for documents in _halves(recipe.microbatch or recipe.batch):
-        if to_train(spec, engine, low, documents * recipe.length, recipe.length).total <= free:
+        if with_recipe(spec, recipe, engine, low, documents).total <= free:
             return [f"{name}: training does not fit; --set microbatch={documents} does and trains the same"]
     return [f"{name}: training does not fit, not even one document at a time"]
 
