@@ -71,13 +71,14 @@ def write_adapters(
     """Write PEFT's two files; ``tensors`` are those of `trained_shapes`, streamed."""
     shapes = {f"{PREFIX}{name}": shape for name, shape in trained_shapes(spec, recipe).items()}
     write_safetensors(folder / WEIGHTS, shapes, ((f"{PREFIX}{name}", tensor) for name, tensor in tensors))
+    alpha = float(recipe.lora_alpha)
     config = {
         "base_model_name_or_path": base.name,
         "revision": base.revision,
         "peft_type": "LORA",
         "task_type": "SEQ_CLS",
         "r": recipe.lora_rank,
-        "lora_alpha": recipe.lora_alpha,
+        "lora_alpha": int(alpha) if alpha.is_integer() else alpha,
         "lora_dropout": recipe.lora_dropout,
         "target_modules": list(adapted_layers(tensor_shapes(spec), recipe)),
         "modules_to_save": saved_modules(trained_shapes(spec, recipe)),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import cast
 
 from duygu.errors import ModelError
+from duygu.models.keys import short
 
 METHODS = {
     "gptq": "GPTQ",
@@ -34,12 +35,14 @@ FIX = "give the model that it was made from, in fp32, bf16 or fp16, and --set qu
 
 def refuse_quantised(config: Mapping[str, object], where: str) -> None:
     """Raise `ModelError` for a config whose weights are quantised."""
-    found = config.get("quantization_config")
-    if not isinstance(found, dict) or not found:
+    given = config.get("quantization_config")
+    if not isinstance(given, dict) or not given:
         return
-    method = str(cast(dict[str, object], found).get("quant_method", "")).lower()
-    bits = "bitsandbytes" if found.get("load_in_4bit") or found.get("load_in_8bit") else "an unknown method"
-    problem = f"the weights are quantised with {METHODS.get(method, method or bits)}"
+    found = cast(dict[str, object], given)
+    method = str(found.get("quant_method", "")).lower()
+    if not method:
+        method = "bitsandbytes" if found.get("load_in_4bit") or found.get("load_in_8bit") else "an unknown method"
+    problem = f"quantization_config = {short(found)}: the weights are quantised with {METHODS.get(method, method)}"
     raise ModelError(problem, f"{where}: quantization_config", FIX)
 
 

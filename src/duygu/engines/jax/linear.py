@@ -1,6 +1,8 @@
 """Linear layers, and which of their results a backward pass keeps.
 
-T  rows      I  inputs      O  outputs
+    T  rows      I  inputs      O  outputs
+
+`duygu.engines.jax.products` has the products; those with adapters, or in 4 bits, are `duygu.engines.jax.lora`'s.
 """
 
 from __future__ import annotations
