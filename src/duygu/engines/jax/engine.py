@@ -102,14 +102,14 @@ class JaxEngine:
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
         """Compile what a run of these shapes needs: a gradient and a prediction each, and one update."""
         m, h, key, zero = state.masters, state.held, _scalars(StepKey(0, 0)), np.float32(0)
-        jobs: list[tuple[Any, ...]] = [("gradient", shape, m, h, _arrays(_sample(shape)), key) for shape in training]
+        jobs: list[tuple[Any, ...]] = [("gradient", shape, m, _arrays(_sample(shape)), key, h) for shape in training]
         if training:
             jobs.append(("update", None, m, state.moments, m, zero))
         if training and state.averages:
             jobs.append(("average", None, state.averages, m, zero))
         if training and state.compute.recipe.microbatch:
             jobs.append(("add", None, (zero, m), (zero, m)))
-        jobs += [("logits", shape, _scored(state), h, _arrays(_sample(shape))) for shape in evaluation]
+        jobs += [("logits", shape, _scored(state), _arrays(_sample(shape)), h) for shape in evaluation]
         with ThreadPoolExecutor(COMPILERS) as pool:
             list(pool.map(lambda job: _compile(state, *job), jobs))
         keep_freed_memory()  # after compiling, whose threads want heaps of their own
@@ -122,14 +122,14 @@ class JaxEngine:
         return state, StepResult(loss, norm)
 
     def logits(self, state: State, batch: Batch) -> np.ndarray:
-        return np.asarray(_run(state, "logits", batch.shape, _scored(state), state.held, _arrays(batch)))
+        return np.asarray(_run(state, "logits", batch.shape, _scored(state), _arrays(batch), state.held))
 
     def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
         _, gradient = _accumulate(state, [batch], key)
         yield from state.stacks.unstack(gradient, "")
 
     def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
-        arguments = (state.masters, state.held, _arrays(batch), np.int32(label))
+        arguments = (state.masters, _arrays(batch), np.int32(label), state.held)
         return np.asarray(_run(state, "input_gradient", batch.shape, *arguments))
 
     def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
@@ -166,15 +166,18 @@ class Compute:
     stacks: Stacks
     rules: Mapping[str, StackedRule]  # by stacked name
 
-    def logits(self, masters: Tree, held: Tree, batch: Arrays) -> Array:
-        w = masters | held
+    def logits(self, masters: Tree, batch: Arrays, held: Tree | None = None) -> Array:
+        w = masters | (held or {})
         return self._classify(w, self._words(w, batch), batch, None)
 
-    def gradient(self, masters: Tree, held: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> tuple[Array, Tree]:
-        """Loss and fp32 gradient of one microbatch; 0 for what is frozen."""
+    def gradient(
+        self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None, held: Tree | None = None
+    ) -> tuple[Array, Tree]:
+        """Loss and fp32 gradient of one microbatch by the masters; 0 for what is frozen."""
 
         def loss(masters: Tree) -> Array:
-            return self._objective({name: self._held(name, x) for name, x in masters.items()} | held, batch, key)
+            w = {name: self._held(name, x) for name, x in masters.items()} | (held or {})
+            return self._objective(w, batch, key)
 
         loss_, gradient = jax.value_and_grad(loss)(masters)
         return loss_, {name: g * along_layers(self.rules[name].trainable, g) for name, g in gradient.items()}
@@ -197,8 +200,8 @@ class Compute:
         """The averages, moved towards the masters."""
         return jax.tree.map(lambda average, master: average + rate * (master - average), averages, masters)
 
-    def input_gradient(self, masters: Tree, held: Tree, batch: Arrays, label: Array) -> Array:
-        w = masters | held
+    def input_gradient(self, masters: Tree, batch: Arrays, label: Array, held: Tree | None = None) -> Array:
+        w = masters | (held or {})
 
         def chosen(words_TC: Array) -> Array:
             return self._classify(w, words_TC, batch, None)[:, label].sum()
@@ -275,9 +278,9 @@ def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None
     """Loss and gradient of a whole step, microbatch after microbatch."""
     scalars = None if key is None else _scalars(key)
     first, *others = microbatches
-    total = _run(state, "gradient", first.shape, state.masters, state.held, _arrays(first), scalars)
+    total = _run(state, "gradient", first.shape, state.masters, _arrays(first), scalars, state.held)
     for batch in others:
-        more = _run(state, "gradient", batch.shape, state.masters, state.held, _arrays(batch), scalars)
+        more = _run(state, "gradient", batch.shape, state.masters, _arrays(batch), scalars, state.held)
         total = _run(state, "add", None, total, more)
     return total
 
