@@ -16,6 +16,9 @@ from duygu.models.folder import open_classifier
 from tests.engines import adapted, families
 from tests.engines.adapted import RECIPE
 
+# PEFT asks transformers 5 by an older name whether a model checkpoints its gradients
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+
 CASES = ("bert", "electra, projected", "modernbert")
 FORMS = {"full": RECIPE, "4 bits": replace(RECIPE, quantise="nf4-double")}
 by_case = pytest.mark.parametrize("case", CASES)
@@ -58,12 +61,12 @@ def test_adapters_drop_what_they_read() -> None:
     assert np.abs(without - losses[0]).min() > 1e-4
 
 
-@by_form
+@pytest.mark.parametrize("form", ["4 bits"])
 def test_a_run_goes_on_as_if_nothing_had_been(engine: Engine, form: str) -> None:
     assert adapted.resumed(engine, "bert", adapted.dropping(FORMS[form]))
 
 
-@by_form
+@pytest.mark.parametrize("form", ["4 bits"])
 def test_what_does_not_learn_has_no_moments(engine: Engine, form: str) -> None:
     """Neither in what is saved nor in what is held: all of that is adapters and head."""
     state = adapted.trained(engine, "bert", FORMS[form], 2)[1]
@@ -124,7 +127,8 @@ def test_the_adapter_folder_answers_as_the_run_did(case: str, form: str, tmp_pat
     np.testing.assert_array_equal(families.logits(engine, case, state), expected)
     np.testing.assert_allclose(adapted.peft_logits(model.merge_and_unload(), case), expected, atol=1e-5, rtol=0)
     start = adapted.started(case, recipe)
-    whole = dict(merged(start, start, opened.spec, recipe))
+    learnt = {name: start[name] for name in trained_shapes(opened.spec, recipe)}
+    whole = dict(merged(start, learnt, opened.spec, recipe))
     plain = engine.start(opened.spec, whole, families.Recipe(), families.FP32)
     np.testing.assert_allclose(families.logits(engine, case, plain), expected, atol=1e-5, rtol=0)
 

@@ -160,7 +160,7 @@ def _nearest(values: NDArray[np.float32], block: int, table: _Table) -> tuple[ND
     """Largest magnitude of each block, and the number of the level nearest to each value over that."""
     short = -values.size % block
     rows = (np.pad(values, (0, short)) if short else values).reshape(-1, block)
-    scales = np.maximum(rows.max(axis=1), -rows.min(axis=1))
+    scales = np.abs(np.maximum(rows.max(axis=1), -rows.min(axis=1)))  # no negative zero
     relative = rows * (np.float32(1) / np.maximum(scales, np.float32(1e-38)))[:, None]
     halves = relative.reshape(-1).view(np.uint16)[1::2]  # little-endian
     levels = table.lowest[halves]

@@ -53,8 +53,8 @@ class Stacks:
                 continue
             rows = np.empty((len(members), *first.shape), kind)
             rows[0] = first
-            for row, name in zip(rows[1:], members[1:], strict=True):
-                row[...] = _found(tensors, prefix, name)
+            for number, name in enumerate(members[1:], 1):
+                rows[number] = _found(tensors, prefix, name)
             tree[stacked] = jnp.array(rows)
         return tree
 
