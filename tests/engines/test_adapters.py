@@ -21,12 +21,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:Fu
 
 CASES = ("bert", "electra, projected", "modernbert")
 FORMS = {"full": RECIPE, "4 bits": replace(RECIPE, quantise="nf4-double")}
+QUICK = (("bert", "full"), ("modernbert", "4 bits"))  # JAX compiles each for seconds
 by_case = pytest.mark.parametrize("case", CASES)
 by_form = pytest.mark.parametrize("form", FORMS)
 
 
-@by_case
-@by_form
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [
+        (case, form) if (case, form) in QUICK else pytest.param(case, form, marks=pytest.mark.slow)
+        for case in CASES
+        for form in FORMS
+    ],
+)
 def test_logits_and_gradients_match_peft(engine: Engine, case: str, form: str, tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="peft is not installed")
     model = adapted.peft_model(case, FORMS[form], tmp_path)
@@ -50,35 +57,34 @@ def test_trajectories_agree_with_dropout_on(form: str) -> None:
     )
     assert ours.keys() == theirs.keys()
     assert max(float(np.abs(ours[name] - theirs[name]).max()) for name in ours) < 1e-3
+    for name, ended in zip(ENGINES, (state, other), strict=True):
+        _require_moments_of_what_learns(open_engine(name), ended, form)
 
 
-def test_adapters_drop_what_they_read() -> None:
-    """At a rate of its own: with it alone on, the losses are others, and equal in both engines."""
-    recipe = replace(RECIPE, lora_dropout=0.2)
-    losses = [adapted.trained(open_engine(name), "modernbert", recipe, 5)[0] for name in ENGINES]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-5)
-    without = adapted.trained(open_engine("torch"), "modernbert", RECIPE, 5)[0]
-    assert np.abs(without - losses[0]).min() > 1e-4
-
-
-@pytest.mark.parametrize("form", ["4 bits"])
-def test_a_run_goes_on_as_if_nothing_had_been(engine: Engine, form: str) -> None:
-    assert adapted.resumed(engine, "bert", adapted.dropping(FORMS[form]))
-
-
-@pytest.mark.parametrize("form", ["4 bits"])
-def test_what_does_not_learn_has_no_moments(engine: Engine, form: str) -> None:
-    """Neither in what is saved nor in what is held: all of that is adapters and head."""
-    state = adapted.trained(engine, "bert", FORMS[form], 2)[1]
-    wanted = set(trained_shapes(families.spec_of("bert"), FORMS[form]))
+def _require_moments_of_what_learns(engine: Engine, state: Any, form: str) -> None:
+    """Nothing else has any: neither in what is saved nor in what is held."""
+    wanted = trained_shapes(families.spec_of("bert"), FORMS[form])
     names = {name for name, _ in engine.tensors(state)}
     assert names == {*wanted, *(f"adam.{kind}/{name}" for kind in "mv" for name in wanted), "adam.count"}
     if engine.name == "torch":
         held = sum(entry["exp_avg"].numel() for entry in state.optimiser.state.values())
     else:
         held = sum(moment.size for moment in state.moments.mu.values())
-    shapes = trained_shapes(families.spec_of("bert"), FORMS[form])
-    assert held == sum(int(np.prod(shape)) for shape in shapes.values())
+    assert held == sum(int(np.prod(shape)) for shape in wanted.values())
+
+
+def test_adapters_drop_what_they_read() -> None:
+    """At a rate of its own: with it alone on, the losses are others, and equal in both engines."""
+    recipe = replace(RECIPE, lora_dropout=0.2)
+    losses = [adapted.trained(open_engine(name), "bert", recipe, 5)[0] for name in ENGINES]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-5)
+    without = adapted.trained(open_engine("torch"), "bert", RECIPE, 5)[0]
+    assert np.abs(without - losses[0]).min() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+def test_a_run_goes_on_as_if_nothing_had_been(name: str) -> None:
+    assert adapted.resumed(open_engine(name), "bert", adapted.dropping(FORMS["4 bits"]))
 
 
 @pytest.mark.parametrize("double", [False, True])

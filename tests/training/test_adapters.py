@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 from duygu.data.corpus import read_corpus
 from duygu.data.tokens import TextTokenizer
-from duygu.engines import ENGINES
 from duygu.errors import ModelError, RecipeError, UserError
 from duygu.models import packed_cache
 from duygu.models.adapters import adapted_layers, initial_adapter
@@ -62,7 +61,7 @@ def spec_of(base: Path) -> ModelSpec:
     return open_model(base, ("one", "other"), 13, list).spec
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 def test_a_stopped_run_ends_as_one_that_was_not(job: Job, engine: Any, tmp_path: Path) -> None:
     """To the bit; what it left answers as the run did, and no base weight is in any file of it."""
     job = replace(job, engine=engine)

@@ -20,7 +20,7 @@ from duygu.errors import ModelError
 from duygu.files import read_json, write_json
 from duygu.models.checkpoints import CHECKPOINTS, repository
 from duygu.models.conversion import converted
-from duygu.models.foreign import refuse_files
+from duygu.models.foreign import refuse_files, refuse_quantised
 from duygu.models.presets import PRESETS
 from duygu.models.progress import Progress
 from duygu.models.spec import family_of, read_spec
@@ -89,6 +89,7 @@ def read_config(folder: Path) -> dict[str, object]:
         fix = "give the folder that holds config.json, model.safetensors and the tokenizer's files"
         raise ModelError("the folder has no config.json", str(folder), fix)
     config = read_json(path, JSON_LIMIT, ModelError)
+    refuse_quantised(config, str(path))
     family_of(config, str(path))
     return config
 
