@@ -26,7 +26,7 @@ from duygu.recipe import Recipe
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of every name in PEFT's files
-UNUSUAL = {  # what would change the arithmetic, and what it must be
+UNUSUAL: Mapping[str, tuple[object, ...]] = {  # what would change the arithmetic, and what it must be
     "peft_type": ("LORA",),
     "bias": ("none",),
     "use_rslora": (False,),
@@ -72,7 +72,7 @@ def write_adapters(
     shapes = {f"{PREFIX}{name}": shape for name, shape in trained_shapes(spec, recipe).items()}
     write_safetensors(folder / WEIGHTS, shapes, ((f"{PREFIX}{name}", tensor) for name, tensor in tensors))
     alpha = float(recipe.lora_alpha)
-    config = {
+    config: dict[str, object] = {
         "base_model_name_or_path": base.name,
         "revision": base.revision,
         "peft_type": "LORA",

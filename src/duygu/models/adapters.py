@@ -112,7 +112,7 @@ def joined(tensors: Tensors, others: Tensors) -> Tensors:
     return LazyTensors(makers | {name: partial(others.__getitem__, name) for name in others})
 
 
-def initial_adapter(name: str, shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
+def initial_adapter(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     """A as ``torch.nn.init.kaiming_uniform_(a=sqrt(5))`` spreads it, B of zeros; drawn from the seed and the name."""
     if name.endswith("lora_B.weight"):
         return np.zeros(shape, np.float32)

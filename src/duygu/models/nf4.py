@@ -74,7 +74,10 @@ def scales_of(packed: Packed) -> NDArray[np.float32]:
     """(blocks,) fp32."""
     if packed.groups is None or packed.offset is None:
         return packed.scales.astype(np.float32, copy=False)
-    return DYNAMIC[packed.scales] * np.repeat(packed.groups, GROUP)[: packed.scales.size] + packed.offset
+    return (
+        DYNAMIC[packed.scales.astype(np.uint8, copy=False)] * np.repeat(packed.groups, GROUP)[: packed.scales.size]
+        + packed.offset
+    )
 
 
 def packed_shapes(shape: tuple[int, ...], double: bool) -> dict[str, tuple[int, ...]]:
@@ -149,8 +152,8 @@ class _Table:
         ends = np.stack([halves.view(np.float32), (halves | 0xFFFF).view(np.float32)])
         low, high = np.fmin(*ends), np.fmax(*ends)
         borders = (levels[:-1] + levels[1:]) / np.float32(2)
-        lowest, highest = (np.searchsorted(borders, values) for values in (low, high))  # borders below the number
-        lowest, highest = np.where(np.isnan(low), 0, [lowest, highest])
+        real = ~np.isnan(low)
+        lowest, highest = np.searchsorted(borders, low) * real, np.searchsorted(borders, high) * real  # borders below
         assert (highest - lowest <= 1).all()
         border = np.where(highest > lowest, np.append(borders, np.inf)[lowest], np.inf)
         return cls(lowest.astype(np.uint8), border.astype(np.float32))
