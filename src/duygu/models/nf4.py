@@ -74,10 +74,8 @@ def scales_of(packed: Packed) -> NDArray[np.float32]:
     """(blocks,) fp32."""
     if packed.groups is None or packed.offset is None:
         return packed.scales.astype(np.float32, copy=False)
-    return (
-        DYNAMIC[packed.scales.astype(np.uint8, copy=False)] * np.repeat(packed.groups, GROUP)[: packed.scales.size]
-        + packed.offset
-    )
+    levels = DYNAMIC[packed.scales.astype(np.uint8, copy=False)]
+    return levels * np.repeat(packed.groups, GROUP)[: levels.size] + packed.offset
 
 
 def packed_shapes(shape: tuple[int, ...], double: bool) -> dict[str, tuple[int, ...]]:
