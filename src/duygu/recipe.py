@@ -9,6 +9,7 @@ Fine-tuning BERT": bias-corrected Adam, 10 % warm-up, many small steps.
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -58,6 +59,12 @@ class Recipe:
     frozen: int = 0
     fresh_layers: int = 0
     ema: float = 0.0
+    lora_rank: int = 0
+    lora_alpha: float = 32.0
+    lora_targets: str = "all-linear"
+    lora_dropout: float = 0.0
+    lora_save: str = "adapter"
+    quantise: str = "none"
     patience: int = 0
     restarts: int = 1
     guard_warn: float = 0.3
@@ -164,6 +171,10 @@ def _token(value: str) -> bool:
     return value.isprintable() and not set(value) & set('"\\')
 
 
+def _names(value: str) -> bool:
+    return all(re.fullmatch(r"[\w.*-]+", name) for name in value.split(","))
+
+
 MEANINGS: Mapping[str, str] = {
     "epochs": "Passes over the training part",
     "batch": "Documents per optimiser step",
@@ -198,6 +209,13 @@ MEANINGS: Mapping[str, str] = {
     "frozen": "Blocks that do not learn, from below: 1 the embeddings, 2 the first layer too, and so on",
     "fresh_layers": "Top layers that start from new weights, and the pooler with them; 0 keeps all of the checkpoint's",
     "ema": "Memory of the moving average of the weights that is evaluated and kept in their place; 0 averages nothing",
+    "lora_rank": "Width of the adapters that learn in place of the layers' own weights; 0 trains these themselves",
+    "lora_alpha": "What the adapters add is scaled by this over their width",
+    "lora_targets": "Layers that have adapters: all-linear, or endings of their names, as in query,value",
+    "lora_dropout": "Rate for what the adapters read",
+    "lora_save": "What the result is: an adapter folder for PEFT, or the whole model with the adapters merged into it",
+    "quantise": "Weights of the layers in 4 bits: none, nf4, or nf4-double, whose scales are quantised too; with "
+    "adapters only",
     "patience": "Epochs after the warm-up without a better validation macro-F1 that end the training; 0 never ends it",
     "restarts": "How often a collapsed run starts again, at half the rate, with a new seed and long warm-up: 0 or 1",
     "guard_warn": "Share of the updates after which a run that looks collapsed is warned of",
@@ -241,6 +259,12 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "frozen": (lambda value: 0 <= value <= 1024, "0 or a number of blocks"),
     "fresh_layers": (lambda value: 0 <= value <= 1024, "0 or a number of layers"),
     "ema": (_share, "a number from 0 to below 1, such as 0.99"),
+    "lora_rank": (lambda value: 0 <= value <= 4096, "0 or a width, such as 16"),
+    "lora_alpha": (lambda value: 0.0 < value <= 65_536.0, "a number above 0, such as twice the width"),
+    "lora_targets": (_names, "all-linear, or endings of layers' names with commas between, as in query,value"),
+    "lora_dropout": (_share, "a rate from 0 to below 1"),
+    "lora_save": (lambda value: value in ("adapter", "merged"), "adapter or merged"),
+    "quantise": (lambda value: value in ("none", "nf4", "nf4-double"), "none, nf4 or nf4-double"),
     "patience": (lambda value: 0 <= value <= 10_000, "0 or a number of epochs"),
     "restarts": (lambda value: value in (0, 1), "0 or 1"),
     "guard_warn": (_part, "a share above 0, up to 1"),
@@ -271,6 +295,9 @@ _ELSEWHERE = {  # what other trainers call these fields
     "bf16": "precision",
     "fp16": "precision",
     "save_steps": "checkpoint_steps",
+    "lora_r": "lora_rank",
+    "target_modules": "lora_targets",
+    "load_in_4bit": "quantise",
 }
 
 

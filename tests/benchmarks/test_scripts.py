@@ -178,3 +178,15 @@ def test_every_remedy_is_a_recipe() -> None:
     recipes = [Recipe().changed(parse_settings(settings)) for settings in script.REMEDIES.values()]
     assert len(set(recipes)) == len(recipes), "each changes something"
     assert len({script.folder_of(Path(), name) for name in script.REMEDIES}) == len(recipes)
+
+
+@pytest.mark.slow
+def test_llama_cpu_takes_the_same_step_in_both_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shape = ("--scale", "tiny", "--family", "modernbert", "--layers", 3)
+    done = run("llama_cpu.py", *shape, "--precision", "fp32", "--folder", tmp_path / "random")
+    assert done.returncode == 0, done.stderr
+    found = {line["stage"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert list(found) == ["write", "quantise", "torch", "jax"]
+    assert found["jax"]["loss"] == pytest.approx(found["torch"]["loss"], abs=1e-5)
+    assert found["jax"]["grad_norm"] == pytest.approx(found["torch"]["grad_norm"], rel=1e-4)

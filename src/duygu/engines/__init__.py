@@ -86,7 +86,7 @@ class Engine(Protocol):
     def start(self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement) -> State:
         """The state before a step. ``tensors`` holds weights and, when resuming, ``adam.m/NAME``, ``adam.v/NAME``,
         ``adam.count`` (shape ``()``) and with ``recipe.ema`` ``ema/NAME``; each is read once. Moments that are absent
-        start at 0, averages at the weights."""
+        start at 0, averages at the weights. With ``recipe.lora_rank`` also what `duygu.models.adapters` adds."""
         ...
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
@@ -102,7 +102,8 @@ class Engine(Protocol):
         ...
 
     def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
-        """Gradient of the batch's loss by every weight, float32, 0 for frozen ones; without a key, without dropout."""
+        """Gradient of the batch's loss by every weight, float32, 0 for frozen ones; without a key, without dropout.
+        With adapters, of what learns."""
         ...
 
     def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
@@ -111,7 +112,8 @@ class Engine(Protocol):
 
     def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
         """All that `start` takes, streamed: weights in the order of the spec, then moments, their count and averages.
-        Without moments, the weights that `logits` computes with: with ``recipe.ema`` the averages in their place."""
+        Without moments, the weights that `logits` computes with: with ``recipe.ema`` the averages in their place.
+        With adapters (``recipe.lora_rank``) all this of what learns only: whoever started the engine has the rest."""
         ...
 
     def peak_bytes(self) -> int | None:

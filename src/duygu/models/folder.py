@@ -20,8 +20,12 @@ from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError
 from duygu.files import make_folder, sync_folder, write_bytes
 from duygu.models.account import Account, is_expected, match_tensors
+from duygu.models.adapter_folder import Base, is_adapter, read_adapters, read_trained, recipe_of, write_adapters
+from duygu.models.adapters import quantised_tensors, with_adapters
 from duygu.models.fallback import note
 from duygu.models.families import FAMILIES, Family
+from duygu.models.foreign import refuse_files
+from duygu.models.packed_cache import cached
 from duygu.models.padding import with_padding
 from duygu.models.presets import PRESETS, ModelPreset
 from duygu.models.progress import Progress, Talk
@@ -44,12 +48,16 @@ from duygu.models.weights import (
     weights_digest,
     write_safetensors,
 )
+from duygu.recipe import Recipe
 
-__all__ = ["Account", "Model", "open_classifier", "open_model", "weights_digest", "write_model"]
+__all__ = [
+    "Account", "Model", "open_classifier", "open_model", "quantised", "weights_digest", "write_adapted", "write_model",
+]  # fmt: skip
 
 SCHEMA, WINDOWED = 1, 2  # of the "duygu" entry in config.json; where documents are read in windows, it says more
 CALIBRATION = "calibration.json"  # the temperature; a file of its own, since other tools know nothing of it
 TALK = Talk()
+BY_DEFAULT = Recipe()
 CHOOSE = "choose a checkpoint that has model.safetensors"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".keras", ".msgpack", ".npz"})
 CODE = frozenset({".py", ".pyc", ".so", ".ipynb"})
@@ -76,6 +84,8 @@ class Model:
     revision: str | None = None  # "owner/name@commit" of a model that came from the hub
     windows: int = 1  # at most so many of a document, and how they overlap
     overlap: float = 0.0
+    files: tuple[Path, ...] = ()  # that its weights are read from
+    recipe: Recipe = BY_DEFAULT  # to start an engine with: that of the adapters, where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +134,10 @@ def open_classifier(source: str | Path, progress: Progress = TALK, engines: Sequ
 
     Raises `ModelError`, also for a model that one of ``engines`` cannot compute.
     """
-    found = _read_folder(find_model(source, progress, engines))
+    place = find_model(source, progress, engines)
+    if is_adapter(place.folder):
+        return _adapted(place, progress)
+    found = _read_folder(place)
     _require_classifier(found)
     spec = read_spec(found.config, read_labels(found.config, found.where), found.where)
     return _loaded(found, spec, seed=None)
@@ -146,10 +159,34 @@ def write_model(
     """
     make_folder(folder)
     write_safetensors(folder / "model.safetensors", tensor_shapes(spec), tensors)
-    cut = {"length": length, "head_share": head_share, "schema": SCHEMA}
-    if windows > 1:
-        cut |= {"windows": windows, "overlap": overlap, "schema": WINDOWED}
-    config = write_config(spec) | {"duygu": cut}
+    _write_rest(folder, spec, tokenizer, length, _cut(length, head_share, windows, overlap))
+
+
+def write_adapted(
+    folder: Path,
+    base: Base,
+    spec: ModelSpec,
+    recipe: Recipe,
+    tensors: Iterable[tuple[str, np.ndarray]],
+    tokenizer: TextTokenizer,
+) -> None:
+    """Write an adapter folder that `open_classifier` and PEFT open; ``tensors`` are what learnt, streamed."""
+    make_folder(folder)
+    write_adapters(folder, base, spec, recipe, tensors)
+    _write_rest(folder, spec, tokenizer, recipe.length, {**_cut(*recipe.cut), "quantise": recipe.quantise})
+
+
+def _cut(length: int, head_share: float, windows: int, overlap: float) -> dict[str, object]:
+    """What `_truncation` reads back."""
+    cut: dict[str, object] = {"length": length, "head_share": head_share, "schema": SCHEMA}
+    return cut if windows == 1 else cut | {"windows": windows, "overlap": overlap, "schema": WINDOWED}
+
+
+def _write_rest(
+    folder: Path, spec: ModelSpec, tokenizer: TextTokenizer, length: int, about: Mapping[str, object]
+) -> None:
+    """All but the weights."""
+    config = write_config(spec) | {"duygu": about}
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=True)
     tokenizer.save(folder, length)
     write_bytes(folder / "config.json", f"{text}\n".encode())  # last: a folder cut short is no model
@@ -183,10 +220,41 @@ def _loaded(folder: _Folder, spec: ModelSpec, seed: int | None) -> Model:
     warnings = (*through, *_warnings(folder, family, account), *tokenizer.warnings)
     config = write_config(spec)
     name, revision = folder.source.name, folder.source.revision
+    files = tuple(sorted({stored.path for stored in sources.values()}))
     return Model(
         name, spec, config, LazyTensors(makers), account, tokenizer, length, head_share, warnings, revision, windows,
-        overlap,
+        overlap, files,
     )  # fmt: skip
+
+
+def _adapted(place: Source, progress: Progress) -> Model:
+    """A classifier whose folder holds adapters: the model that these belong to, with them."""
+    base, fields = read_adapters(place.folder)
+    own = _Folder(place, read_config(place.folder), {})
+    spec = read_spec(own.config, read_labels(own.config, own.where), own.where)
+    recipe = recipe_of(place.folder, fields, own.config.get("duygu"))
+    model = _loaded(_read_folder(find_model(base.source, progress)), spec, seed=0)
+    started = with_adapters(model.tensors, spec, recipe, quantised(model, recipe, progress))
+    trained = read_trained(place.folder, spec, recipe)
+    tensors = LazyTensors(
+        {name: partial((trained if name in trained else started).__getitem__, name) for name in started}
+    )
+    length, head_share, windows, overlap = _truncation(own)
+    tokenizer = TextTokenizer.from_folder(place.folder)
+    return replace(
+        model, name=place.name, config=write_config(spec), tensors=tensors, tokenizer=tokenizer, length=length,
+        head_share=head_share, windows=windows, overlap=overlap, recipe=recipe, warnings=tokenizer.warnings,
+    )  # fmt: skip
+
+
+def quantised(model: Model, recipe: Recipe, progress: Progress = TALK) -> Mapping[str, np.ndarray]:
+    """The model's quantised tensors, from the cache where they were made before; none where the recipe wants none."""
+    if recipe.quantise == "none":
+        return {}
+    shapes = tensor_shapes(model.spec)
+    if not model.files:
+        return quantised_tensors(model.tensors, shapes, recipe)
+    return cached(model.files, model.tensors, shapes, recipe, progress)
 
 
 def _require_classifier(folder: _Folder) -> None:
@@ -264,6 +332,7 @@ def _read_headers(folder: Path) -> dict[str, Stored]:
         return read_header(whole)
     if index.exists():
         return _read_shards(folder, index)
+    refuse_files((path.name for path in folder.iterdir()), str(folder))
     closed = _closed_files(folder, PICKLES)
     if not closed:
         raise ModelError("the folder has no model.safetensors", str(folder), CHOOSE)

@@ -21,6 +21,7 @@ from duygu.files import read_json, write_json
 from duygu.models.checkpoints import CHECKPOINTS, repository
 from duygu.models.conversion import converted
 from duygu.models.fallback import has_twin
+from duygu.models.foreign import refuse_files, refuse_quantised
 from duygu.models.presets import PRESETS
 from duygu.models.progress import Progress
 from duygu.models.spec import read_spec
@@ -92,6 +93,7 @@ def read_config(folder: Path, engines: Sequence[str] = ()) -> dict[str, object]:
         fix = "give the folder that holds config.json, model.safetensors and the tokenizer's files"
         raise ModelError("the folder has no config.json", str(folder), fix)
     config = read_json(path, JSON_LIMIT, ModelError)
+    refuse_quantised(config, str(path))
     has_twin(config, str(path), engines)
     return config
 
@@ -136,6 +138,7 @@ def _local_folder(name: str) -> Path | None:
             _require_inside(path)
             return path
         if path.exists():
+            refuse_files([path.name], str(path))
             raise ModelError("a model is a folder, and this is a file", str(path), "give the folder around it")
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

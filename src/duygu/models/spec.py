@@ -15,6 +15,7 @@ from typing import Any, cast
 from duygu.errors import ModelError
 from duygu.models.fallback import REFUSED, Fallback, ask, has_twin, parts_of
 from duygu.models.families import FAMILIES, Family, Shapes
+from duygu.models.foreign import refuse_quantised
 from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, Pooling, Switches, short
 from duygu.models.llama import NO_PADDING, RopeScaling
 from duygu.models.parts import PARTS, Parts
@@ -219,6 +220,7 @@ def _require_padding(pad_id: int, vocabulary: int, where: str) -> None:
 
 def _refuse_switches(config: Mapping[str, object], switches: Switches, where: str) -> None:
     """Every switch must be off: absent, null, false, empty, or a value that means so."""
+    refuse_quantised(config, where)
     for name, (off, reason) in switches.items():
         value = config.get(name)
         if value and value not in off:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,8 @@ from duygu.models.spec import ModelSpec
 Weights = NDArray[np.float32]
 
 HEADER_BYTES = 8 * 2**20  # a header of 400 tensors takes 50 kB
-_STORED = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
+_FLOATS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
+_STORED = {**_FLOATS, "U8": np.dtype("u1")}  # bytes: duygu's own quantised weights, and nobody else's
 _POINTER = b"version https://git-lfs"  # what git keeps in place of a large file
 _DAMAGED = "fetch the file again: it was cut short, damaged or is not safetensors"
 
@@ -48,10 +49,13 @@ class Stored:
     @property
     def readable(self) -> bool:
         """Whether its numbers are floating point of a kind that weights come in."""
-        return self.dtype in _STORED
+        return self.dtype in _FLOATS
 
     def read(self) -> Weights:
-        """The numbers as float32; raises `ModelError` where the file ends early or a number is not finite."""
+        """The numbers as float32, bytes as they are.
+
+        Raises `ModelError` where the file ends early or a number is not finite.
+        """
         where = f"{self.path}: {self.name}"
         kind = _STORED[self.dtype]
         try:
@@ -60,12 +64,9 @@ class Stored:
             raise ModelError(f"the weights cannot be read: {error}", where, _DAMAGED) from error
         if raw.nbytes != self.size:
             raise ModelError("the file ends before its numbers do", where, _DAMAGED)
-        with np.errstate(over="ignore"):
-            wide = (
-                (raw.astype(np.uint32) << 16).view(np.float32)
-                if self.dtype == "BF16"
-                else raw.astype(np.float32, copy=False)
-            )
+        if self.dtype == "U8":
+            return cast(Weights, raw.reshape(self.shape))
+        wide = _widened(raw, self.dtype)
         if not (np.isfinite(wide.min()) and np.isfinite(wide.max())):
             count = int((~np.isfinite(wide)).sum())
             problem = f"{count} of the {wide.size} numbers of tensor {self.name} are NaN or infinite"
@@ -133,40 +134,60 @@ def initialise(name: str, shape: tuple[int, ...], spec: ModelSpec, seed: int) ->
         return np.zeros(shape, np.float32)
     if len(shape) == 1:
         return np.ones(shape, np.float32)
-    word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, word], np.uint64)))
-    weights = generator.standard_normal(shape, np.float32)
+    weights = generator(name, seed).standard_normal(shape, np.float32)
     weights *= np.float32(spec.initializer_range)
     return weights
 
 
+def generator(name: str, seed: int) -> np.random.Generator:
+    """Random numbers for the tensor of this name."""
+    word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.Philox(key=np.array([seed, word], np.uint64)))
+
+
 def weights_digest(tensors: Iterable[tuple[str, np.ndarray]]) -> str:
-    """SHA-256 over names, shapes and float32 bytes, streamed; the order of the tensors does not matter."""
+    """SHA-256 over names, shapes and float32 bytes, streamed; the order of the tensors does not matter.
+
+    Of quantised weights over the bytes that they are.
+    """
     lines: list[str] = []
     for name, tensor in tensors:
-        array = _little(tensor)
+        array = tensor if tensor.dtype == np.uint8 else _little(tensor)
         lines.append(f"{name} {array.shape} {hashlib.sha256(array.data).hexdigest()}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def write_safetensors(path: Path, shapes: Shapes, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Stream ``tensors``, exactly those of ``shapes`` in any order, to a float32 safetensors file, and fsync it.
+def write_safetensors(
+    path: Path, shapes: Shapes, tensors: Iterable[tuple[str, np.ndarray]], of_bytes: Container[str] = ()
+) -> None:
+    """Stream ``tensors``, exactly those of ``shapes`` in any order, to a safetensors file, and fsync it.
 
-    The library's own writer wants all tensors in memory at once. Raises ValueError for a tensor that is not expected.
+    They are float32, but for those ``of_bytes``. The library's own writer wants all tensors in memory at once. Raises
+    ValueError for a tensor that is not expected.
     """
-    header, begins = _header(shapes)
+    header, begins, size = _header(shapes, of_bytes)
     waiting = dict(shapes)
-    with on_disk(path, 4 * sum(map(math.prod, shapes.values()))), path.open("wb") as file:
+    with on_disk(path, size), path.open("wb") as file:
         file.write(header)
         for name, tensor in tensors:
             if waiting.pop(name, None) != tensor.shape:
                 raise ValueError(f"tensor {name} of shape {tensor.shape} is not expected (any more)")
             file.seek(len(header) + begins[name])
-            file.write(_little(tensor).data)
+            file.write(tensor.data if name in of_bytes else _little(tensor).data)
         if waiting:
             raise ValueError(f"tensors are missing: {', '.join(waiting)}")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _widened(raw: np.ndarray, dtype: str) -> Weights:
+    """Stored numbers as float32; large ones are widened in place, so that no third copy stands beside the two."""
+    if dtype == "BF16":
+        bits = raw.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+    with np.errstate(over="ignore"):
+        return raw.astype(np.float32, copy=False)
 
 
 def _stored(path: Path, name: str, entry: Mapping[str, Any], data: int) -> Stored:
@@ -174,17 +195,18 @@ def _stored(path: Path, name: str, entry: Mapping[str, Any], data: int) -> Store
     return Stored(path, name, entry["dtype"], tuple(entry["shape"]), data + begin, end - begin)
 
 
-def _header(shapes: Shapes) -> tuple[bytes, dict[str, int]]:
-    """The file's first bytes, padded to a multiple of 8, and where each tensor begins after them."""
+def _header(shapes: Shapes, of_bytes: Container[str]) -> tuple[bytes, dict[str, int], int]:
+    """The file's first bytes, padded to a multiple of 8, where each tensor begins after them, and the last ends."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}  # transformers asks for the format
     begins: dict[str, int] = {}
     end = 0
     for name, shape in shapes.items():
-        begins[name], end = end, end + 4 * math.prod(shape)
-        entries[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begins[name], end]}
+        dtype, width = ("U8", 1) if name in of_bytes else ("F32", 4)
+        begins[name], end = end, end + width * math.prod(shape)
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begins[name], end]}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, begins
+    return len(text).to_bytes(8, "little") + text, begins, end
 
 
 def _little(tensor: np.ndarray) -> NDArray[np.float32]:

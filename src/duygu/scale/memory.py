@@ -20,6 +20,7 @@ from duygu.models.fallback import ENGINE, THROUGH
 from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes
 from duygu.recipe import Recipe
+from duygu.scale.adapters_memory import bytes_of_weights, passing_weights
 
 PLAIN = Recipe()
 
@@ -91,6 +92,16 @@ def to_score(spec: ModelSpec, engine: str, low: str, longest: int, windows: int 
     )
 
 
+def with_recipe(spec: ModelSpec, recipe: Recipe, engine: str, low: str, documents: int) -> Need:
+    """A training run with this recipe, so many of the longest documents at a time."""
+    length, _, windows, _ = recipe.cut
+    need = to_train(spec, engine, low, documents * windows * length, length, recipe)
+    if not recipe.lora_rank:
+        return need
+    passing = need.activations + passing_weights(spec, recipe, low)
+    return replace(need, **bytes_of_weights(spec, recipe, low), activations=passing)
+
+
 def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
     """What training and scoring need in the worst case: every document of a step is as long as the recipe allows,
     with windows as long as the most of them hold.
@@ -107,7 +118,7 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
         )
     for engine, fast in engines.items():
         for low in _precisions(recipe, fast):
-            training = to_train(spec, engine, low, documents * windows * length, length, recipe)
+            training = with_recipe(spec, recipe, engine, low, documents)
             scoring = to_score(spec, engine, low, length, windows)
             needs += [_entry(engine, low, "training", training), _entry(engine, low, "scoring", scoring)]
             findings += _findings(spec, recipe, engine, low, training.total, free)
@@ -158,11 +169,10 @@ def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, total: int
         return []
     if total <= free:
         return [f"{name}: training fits, with {total / free:.0%} of the {free / GIB:.1f} GiB that are free"]
-    length, _, windows, _ = recipe.cut
     for documents in _halves(recipe.microbatch or recipe.batch):
-        if to_train(spec, engine, low, documents * windows * length, length, recipe).total <= free:
+        if with_recipe(spec, recipe, engine, low, documents).total <= free:
             return [f"{name}: training does not fit; --set microbatch={documents} does and trains the same"]
-    one = to_train(spec, engine, low, windows * length, length, replace(recipe, gradient_checkpointing=True))
+    one = with_recipe(spec, replace(recipe, gradient_checkpointing=True), engine, low, 1)
     if one.total <= free:
         both = "--set microbatch=1 --set gradient_checkpointing=true"
         return [f"{name}: training does not fit; {both} does and trains the same"]

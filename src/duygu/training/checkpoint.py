@@ -2,8 +2,9 @@
 
 ``checkpoints/step-000123/`` holds ``state.json``, ``tensors.safetensors`` (weights, ``adam.m/NAME``, ``adam.v/NAME``,
 ``adam.count``, ``ema/NAME``, all under Hugging Face's names) and a manifest; ``checkpoints/best-0004/`` the weights
-after epoch 4. A run that began again goes on in ``step-1-000000/``. The two newest are kept, with every best that one
-of them may need. Nothing random is saved: data order and dropout are functions of seed and step.
+after epoch 4. Beside adapters the model's own weights are in neither; the run's record has their digest. A run that
+began again goes on in ``step-1-000000/``. The two newest are kept, with every best that one of them may need. Nothing
+random is saved: data order and dropout are functions of seed and step.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy as np
 
 from duygu.errors import DuyguError, FolderError, UserError
 from duygu.files import delete_folder, make_folder, new_folder, read_json, verify, write_json
+from duygu.models.adapters import trained_shapes
 from duygu.models.families import Shapes
-from duygu.models.spec import ModelSpec, tensor_shapes
+from duygu.models.spec import ModelSpec
 from duygu.models.weights import LazyTensors, read_header, write_safetensors
 from duygu.recipe import Recipe
 from duygu.training.parameters import parameter_rules
@@ -88,7 +90,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, spec: ModelSpec, recipe: Recipe) -> None:
         self.folder = folder
-        self._weights = tensor_shapes(spec)
+        self._weights = trained_shapes(spec, recipe)
         self._shapes = _with_moments(self._weights, recipe)
 
     @property

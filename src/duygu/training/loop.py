@@ -18,7 +18,7 @@ import numpy as np
 from duygu.engines import State, StepKey, StepResult
 from duygu.errors import DuyguError, Interrupted
 from duygu.files import LineLog, new_folder, read_lines, write_json, write_text
-from duygu.models.folder import CALIBRATION, write_model
+from duygu.models.folder import CALIBRATION
 from duygu.training.checkpoint import Mark
 from duygu.training.guard import Guard, Reading, prior_of, record
 from duygu.training.machine import peak_memory
@@ -34,8 +34,10 @@ from duygu.training.preparation import (
     set_up,
     start_tensors,
     through,
+    whole_tensors,
 )
 from duygu.training.progress import SILENT, Progress
+from duygu.training.result import write_result
 from duygu.training.run_folder import RunFolder, open_run, predictions_table
 from duygu.training.scoring import score
 from duygu.training.signals import Signals, caught_signals
@@ -321,7 +323,7 @@ class _Loop:
         setup, kept = self.setup, self.mark.best_epoch or self.mark.epoch
         if kept != self.mark.epoch:
             self.state = None  # before the next one takes its memory
-            weights = setup.checkpoints.best(self.mark.attempt, kept)
+            weights = whole_tensors(setup, setup.checkpoints.best(self.mark.attempt, kept))
             self.state = setup.engine.start(setup.model.spec, weights, self.recipe, setup.placement)
         return kept
 
@@ -329,13 +331,11 @@ class _Loop:
         setup = self.setup
         target = self.folder.model_to_write()
         with new_folder(target, manifest=False) as folder:
-            weights = setup.engine.tensors(self.state, moments=False)
-            recipe = self.recipe
-            write_model(folder, setup.model.spec, weights, setup.model.tokenizer, *recipe.cut)
+            write_result(folder, setup, self.recipe, setup.engine.tensors(self.state, moments=False))
             about = {"fitted_on": "validation", "documents": metrics["validation"]["documents"]}
             write_json(folder / CALIBRATION, {"temperature": metrics["temperature"], **about})
             run = self.folder
-            write_text(folder / "README.md", model_card(metrics, run.data(), run.environment(), recipe))
+            write_text(folder / "README.md", model_card(metrics, run.data(), run.environment(), self.recipe))
 
     def _metrics(self, kept: int, validation: Scores, test: Scores) -> dict[str, Any]:
         setup, tally = self.setup, self.mark.tally

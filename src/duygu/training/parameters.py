@@ -1,7 +1,8 @@
 """How each tensor learns: its share of the learning rate, whether it decays, whether it trains or starts afresh.
 
 Pure, and one rule for both engines: their optimisers differ in what they decay by default, so neither is asked. A model
-is a pile of blocks: 0 the embeddings, n the layer n - 1, and on top all that follows the layers.
+is a pile of blocks: 0 the embeddings, n the layer n - 1, and on top all that follows the layers. Where there are
+adapters, these and the head are all that learns.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _NO_DECAY = re.compile(r"(^|[._])bias$|layer_?norm|rms_?norm|(^|[._])norm([._\d]
 
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)embed")
+_ADAPTER = re.compile(r"\.lora_[AB]\.weight$")  # PEFT's names
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,12 @@ def parameter_rules(names: Iterable[str], recipe: Recipe) -> dict[str, Rule]:
     """
     blocks = blocks_of(names)
     layers = max(blocks.values(), default=1) - 1
+    beside = recipe.lora_rank > 0
     return {
         name: Rule(
             scale=recipe.layer_decay ** max(0, layers - block),
             decay=decays(name) and recipe.weight_decay > 0,
-            trainable=block >= min(recipe.frozen, layers + 1),
+            trainable=block >= min(recipe.frozen, layers + 1) and not (beside and _is_held(name, block > layers)),
         )
         for name, block in blocks.items()
     }
@@ -50,6 +53,18 @@ def parameter_rules(names: Iterable[str], recipe: Recipe) -> dict[str, Rule]:
 def decays(name: str) -> bool:
     """Whether weight decay is for this tensor: for all but biases and normalisation layers."""
     return _NO_DECAY.search(name) is None
+
+
+def trained_names(names: Iterable[str], recipe: Recipe) -> tuple[str, ...]:
+    """What an engine holds moments of, and a checkpoint keeps; without adapters, every tensor."""
+    rules = parameter_rules(names, recipe)
+    return tuple(name for name, rule in rules.items() if rule.trainable or not recipe.lora_rank)
+
+
+def _is_held(name: str, above: bool) -> bool:
+    """Whether a tensor stays as it is where adapters learn: one of the encoder, which ends with a norm ``model.*``
+    has above its layers."""
+    return _ADAPTER.search(name) is None and (not above or name.startswith("model."))
 
 
 def fresh_names(names: Iterable[str], recipe: Recipe) -> tuple[str, ...]:

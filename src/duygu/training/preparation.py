@@ -23,8 +23,9 @@ from duygu.data.tokens import Encoded
 from duygu.engines import Engine, EngineName, Placement, open_engine, with_dropout
 from duygu.errors import RecipeError
 from duygu.files import require_space
+from duygu.models.adapters import joined, require_adaptable, with_adapters
 from duygu.models.fallback import THROUGH, version
-from duygu.models.folder import Model, open_model, weights_digest
+from duygu.models.folder import Model, open_model, quantised, weights_digest
 from duygu.models.source import pinned
 from duygu.models.spec import tensor_shapes
 from duygu.models.weights import LazyTensors, initialise
@@ -120,6 +121,8 @@ def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: 
     _require_length(job.recipe, model)
     _require_layers(job.recipe, model)
     _require_names(job.recipe, model)
+    require_adaptable(model.spec, job.recipe)
+    quantised(model, job.recipe, progress)
     for warning in (*corpus.warnings, *split.warnings, *model.warnings):
         progress.message(f"note: {warning}")
     progress.phase("tokenising")
@@ -249,14 +252,24 @@ def through(model: Model) -> dict[str, str]:
 
 def start_tensors(setup: Setup) -> Mapping[str, np.ndarray]:
     """What the engine starts from: the checkpoint's tensors, or the attempt's first."""
-    return first_tensors(setup.model, setup.recipe) if setup.checkpoint is None else setup.checkpoint.tensors
+    if setup.checkpoint is None:
+        return first_tensors(setup.model, setup.recipe)
+    return whole_tensors(setup, setup.checkpoint.tensors)
+
+
+def whole_tensors(setup: Setup, saved: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """What a checkpoint saved, and beside adapters the model that they belong to."""
+    return joined(first_tensors(setup.model, setup.recipe), saved) if setup.recipe.lora_rank else saved
 
 
 def first_tensors(model: Model, recipe: Recipe) -> Mapping[str, np.ndarray]:
-    """The model's tensors; those that no checkpoint gave, and the layers that start afresh, drawn from the seed."""
+    """The model's tensors; those that no checkpoint gave, and the layers that start afresh, drawn from the seed.
+
+    With adapters, these too, and the weights of the layers as the recipe quantises them.
+    """
     shapes = tensor_shapes(model.spec)
     drawn = {*model.account.initialised, *fresh_names(shapes, recipe)}
-    return LazyTensors(
+    tensors = LazyTensors(
         {
             name: partial(initialise, name, shape, model.spec, recipe.seed)
             if name in drawn
@@ -264,3 +277,4 @@ def first_tensors(model: Model, recipe: Recipe) -> Mapping[str, np.ndarray]:
             for name, shape in shapes.items()
         }
     )
+    return with_adapters(tensors, model.spec, recipe, quantised(model, recipe))

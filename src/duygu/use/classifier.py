@@ -74,7 +74,7 @@ class Classifier:
         with shown_progress() if hub_name(str(folder)) else nullcontext(Talk()) as progress:
             model = open_classifier(model_folder(folder), progress, [opened.name])
         defaults = Recipe()
-        state = opened.start(model.spec, model.tensors, defaults, Placement(precision, threads, device))
+        state = opened.start(model.spec, model.tensors, model.recipe, Placement(precision, threads, device))
         length = model.length or min(defaults.length, model.spec.positions)
         share = defaults.head_share if model.head_share is None else model.head_share
         temperature = read_temperature(model_folder(folder))

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ from jax import Array
 
 from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
 from duygu.engines.heap import keep_freed_memory
-from duygu.engines.jax import bert, llama, modernbert
+from duygu.engines.jax import bert, llama, lora, modernbert
 from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
 from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
 from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
-from duygu.training.parameters import average_rate, parameter_rules
+from duygu.training.parameters import average_rate, parameter_rules, trained_names
 from duygu.training.plan import Batch, Shape, assemble
 
 FAMILIES: Mapping[str, Any] = {**dict.fromkeys(PARTS, bert), "modernbert": modernbert, "llama": llama}
@@ -53,6 +53,7 @@ class State:
     masters: Tree
     moments: Moments
     averages: Tree  # of the masters, where the recipe wants them
+    held: Tree  # what stays as it is beside adapters, as the layers compute with it
     compiled: dict[tuple[str, Shape | None, bool], Any] = field(default_factory=dict)
     rounded: Tree | None = None  # the weights as the layers compute with them, made when they are first scored with
 
@@ -88,24 +89,27 @@ class JaxEngine:
         jax.config.update("jax_default_matmul_precision", "highest")
         spec = with_dropout(spec, recipe)
         names = tuple(name for name in tensors if not name.startswith(("adam.", "ema/")))
-        stacks = Stacks(names, *FAMILIES[spec.family].stacked(spec))
-        rules = stacks.rules(parameter_rules(names, recipe))
-        compute = Compute(spec, recipe, DTYPES[placement.precision], stacks, rules)
+        low, trained = DTYPES[placement.precision], trained_names(names, recipe)
+        stacks = Stacks(trained, *FAMILIES[spec.family].stacked(spec))
+        others = replace(stacks, names=tuple(name for name in names if name not in set(trained)))
+        rules = stacks.rules({name: rule for name, rule in parameter_rules(names, recipe).items() if name in trained})
+        compute = Compute(spec, recipe, low, stacks, rules)
+        held = others.stack(tensors, "", partial(_held_in, low))
         masters = stacks.stack(tensors, "")
         moments = _moments(stacks, tensors, masters)
-        return State(stacks, compute, masters, moments, _averages(stacks, tensors, masters, recipe))
+        return State(stacks, compute, masters, moments, _averages(stacks, tensors, masters, recipe), held)
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
         """Compile what a run of these shapes needs: a gradient and a prediction each, and one update."""
-        m, key, zero = state.masters, _scalars(StepKey(0, 0)), np.float32(0)
-        jobs: list[tuple[Any, ...]] = [("gradient", shape, m, _arrays(_sample(shape)), key) for shape in training]
+        m, h, key, zero = state.masters, state.held, _scalars(StepKey(0, 0)), np.float32(0)
+        jobs: list[tuple[Any, ...]] = [("gradient", shape, m, _arrays(_sample(shape)), key, h) for shape in training]
         if training:
             jobs.append(("update", None, m, state.moments, m, zero))
         if training and state.averages:
             jobs.append(("average", None, state.averages, m, zero))
         if training and state.compute.recipe.microbatch:
             jobs.append(("add", None, (zero, m), (zero, m)))
-        jobs += [("logits", shape, _scored(state), _arrays(_sample(shape))) for shape in evaluation]
+        jobs += [("logits", shape, _scored(state), _arrays(_sample(shape)), h) for shape in evaluation]
         with ThreadPoolExecutor(COMPILERS) as pool:
             list(pool.map(lambda job: _compile(state, *job), jobs))
         keep_freed_memory()  # after compiling, whose threads want heaps of their own
@@ -114,18 +118,19 @@ class JaxEngine:
         loss, gradient = _accumulate(state, microbatches, key)
         masters, moments, norm = _run(state, "update", None, state.masters, state.moments, gradient, np.float32(lr))
         averages = _average(state, masters, average_rate(state.compute.recipe, key.step))
-        state = State(state.stacks, state.compute, masters, moments, averages, state.compiled)
+        state = State(state.stacks, state.compute, masters, moments, averages, state.held, state.compiled)
         return state, StepResult(loss, norm)
 
     def logits(self, state: State, batch: Batch) -> np.ndarray:
-        return np.asarray(_run(state, "logits", batch.shape, _scored(state), _arrays(batch)))
+        return np.asarray(_run(state, "logits", batch.shape, _scored(state), _arrays(batch), state.held))
 
     def gradients(self, state: State, batch: Batch, key: StepKey | None) -> Iterator[tuple[str, np.ndarray]]:
         _, gradient = _accumulate(state, [batch], key)
         yield from state.stacks.unstack(gradient, "")
 
     def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
-        return np.asarray(_run(state, "input_gradient", batch.shape, state.masters, _arrays(batch), np.int32(label)))
+        arguments = (state.masters, _arrays(batch), np.int32(label), state.held)
+        return np.asarray(_run(state, "input_gradient", batch.shape, *arguments))
 
     def tensors(self, state: State, moments: bool = True) -> Iterator[tuple[str, np.ndarray]]:
         yield from state.stacks.unstack(state.masters if moments else state.averages or state.masters, "")
@@ -161,14 +166,18 @@ class Compute:
     stacks: Stacks
     rules: Mapping[str, StackedRule]  # by stacked name
 
-    def logits(self, masters: Tree, batch: Arrays) -> Array:
-        return self._classify(masters, self._words(masters, batch), batch, None)
+    def logits(self, masters: Tree, batch: Arrays, held: Tree | None = None) -> Array:
+        w = masters | (held or {})
+        return self._classify(w, self._words(w, batch), batch, None)
 
-    def gradient(self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> tuple[Array, Tree]:
-        """Loss and fp32 gradient of one microbatch; 0 for what is frozen."""
+    def gradient(
+        self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None, held: Tree | None = None
+    ) -> tuple[Array, Tree]:
+        """Loss and fp32 gradient of one microbatch by the masters; 0 for what is frozen."""
 
         def loss(masters: Tree) -> Array:
-            return self._objective({name: self._held(name, x) for name, x in masters.items()}, batch, key)
+            w = {name: self._held(name, x) for name, x in masters.items()} | (held or {})
+            return self._objective(w, batch, key)
 
         loss_, gradient = jax.value_and_grad(loss)(masters)
         return loss_, {name: g * along_layers(self.rules[name].trainable, g) for name, g in gradient.items()}
@@ -191,11 +200,13 @@ class Compute:
         """The averages, moved towards the masters."""
         return jax.tree.map(lambda average, master: average + rate * (master - average), averages, masters)
 
-    def input_gradient(self, masters: Tree, batch: Arrays, label: Array) -> Array:
-        def chosen(words_TC: Array) -> Array:
-            return self._classify(masters, words_TC, batch, None)[:, label].sum()
+    def input_gradient(self, masters: Tree, batch: Arrays, label: Array, held: Tree | None = None) -> Array:
+        w = masters | (held or {})
 
-        return jax.grad(chosen)(self._words(masters, batch))
+        def chosen(words_TC: Array) -> Array:
+            return self._classify(w, words_TC, batch, None)[:, label].sum()
+
+        return jax.grad(chosen)(self._words(w, batch))
 
     def _objective(self, w: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
         """What a microbatch adds to the step's loss.
@@ -216,10 +227,17 @@ class Compute:
         keys = None
         if key is not None:
             keys = site_keys(*key, self.spec.layers, batch.token_numbers_T, batch.layout.positions_T)
-        layers = partial(self.stacks.layer, w)
+        layers = partial(self._layer, w, keys, batch.layout.starts_D)
         model, again = FAMILIES[self.spec.family], self.recipe.gradient_checkpointing
         logits = model.classify(w, layers, words_TC, batch.layout, keys, self.spec, self.low, again)
         return _by_document(logits, batch)
+
+    def _layer(self, w: Tree, keys_LST: Array | None, starts_D: Array, number: int | None) -> Tree:
+        """Tensors of a layer, or without a number of the stacked ones, and what their adapters need besides."""
+        found = self.stacks.layer(w, number)
+        if not self.recipe.lora_rank:
+            return found
+        return found | lora.begin(number, self.stacks.stacked, keys_LST, starts_D, self.recipe)  # pyright: ignore[reportReturnType]
 
     def _words(self, w: Tree, batch: Arrays) -> Array:
         return FAMILIES[self.spec.family].words(w, batch.layout, self.spec)
@@ -262,11 +280,10 @@ def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None
     """Loss and gradient of a whole step, microbatch after microbatch."""
     scalars = None if key is None else _scalars(key)
     first, *others = microbatches
-    total = _run(state, "gradient", first.shape, state.masters, _arrays(first), scalars)
+    total = _run(state, "gradient", first.shape, state.masters, _arrays(first), scalars, state.held)
     for batch in others:
-        total = _run(
-            state, "add", None, total, _run(state, "gradient", batch.shape, state.masters, _arrays(batch), scalars)
-        )
+        more = _run(state, "gradient", batch.shape, state.masters, _arrays(batch), scalars, state.held)
+        total = _run(state, "add", None, total, more)
     return total
 
 
@@ -354,6 +371,11 @@ def _arrays(batch: Batch) -> Arrays:
 
 def _scalars(key: StepKey) -> tuple[Array, Array]:
     return jnp.int32(key.seed), jnp.int32(key.step)
+
+
+def _held_in(low: Any, name: str, kind: np.dtype) -> Any:
+    """The type to hold a tensor in that does not learn: what the layers compute in, if they multiply by it."""
+    return low if kind == np.float32 and name.endswith(".weight") and in_low_precision(name) else kind
 
 
 def _moments(stacks: Stacks, tensors: Mapping[str, np.ndarray], masters: Tree) -> Moments:

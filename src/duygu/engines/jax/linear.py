@@ -1,14 +1,12 @@
-"""Linear layers whose three products all reach XLA's fast kernels, and which of their results a backward pass keeps.
+"""Linear layers, and which of their results a backward pass keeps.
 
     T  rows      I  inputs      O  outputs
 
-On a CPU, XLA multiplies bf16 at its full rate only where a product sums in fp32 and reads its left side row by row;
-left to itself it converts to fp32 first and takes twice as long. docs/performance.md has the figures.
+`duygu.engines.jax.products` has the products; those with adapters, or in 4 bits, are `duygu.engines.jax.lora`'s.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,15 +15,22 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
+from duygu.engines.jax.lora import adapted_linear, is_adapted
+from duygu.engines.jax.products import multiply, product, transposed
+
+__all__ = ["keep", "linear", "product", "remembered", "transposed"]
+
 
 def linear(x_TI: Array, w: Mapping[str, Array], *names: str) -> Array:
     """(T, O), the outputs of several layers side by side. Computes in the type of ``x_TI``, sums in fp32.
 
     A weight is (O, I), PyTorch's orientation. Layers without a bias have none here either.
     """
+    if any(is_adapted(w, name) for name in names):
+        return jnp.concatenate([adapted_linear(x_TI, w, name) for name in names], axis=-1)
     weight_OI = _side_by_side([w[f"{name}.weight"] for name in names])
     biases = [w[f"{name}.bias"] for name in names if f"{name}.bias" in w]
-    return _linear(x_TI, weight_OI, _side_by_side(biases) if biases else None)
+    return multiply(x_TI, weight_OI, _side_by_side(biases) if biases else None)
 
 
 def keep(x: Array) -> Array:
@@ -42,42 +47,6 @@ def remembered(layer: Callable[..., Any], again: bool) -> Callable[..., Any]:
         return jax.checkpoint(layer, policy=jax.checkpoint_policies.nothing_saveable)
     policy = jax.checkpoint_policies.save_only_these_names("kept")
     return jax.checkpoint(layer, policy=policy, prevent_cse=False)
-
-
-def product(a: Array, b: Array, contract: tuple[int, int], batch: int = 0) -> Array:
-    """Sum over axis ``contract[0]`` of ``a`` and ``contract[1]`` of ``b``, in fp32; ``batch`` axes pair up."""
-    pairs = tuple(range(batch))
-    dimensions = (((contract[0],), (contract[1],)), (pairs, pairs))
-    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
-
-
-def transposed(x: Array) -> Array:
-    """The last two axes swapped, in memory too: XLA would fold a plain transpose into the product that reads it."""
-    *batch, rows, columns = x.shape
-    width = math.gcd(columns, 64)
-    width = max(1, width // 2) if width == columns else width
-    halves = jnp.moveaxis(x.reshape(*batch, rows, columns // width, width), len(batch), -1)
-    return halves.reshape(*batch, columns, rows)
-
-
-@jax.custom_vjp
-def _linear(x_TI: Array, weight_OI: Array, bias_O: Array | None) -> Array:
-    y_TO = product(x_TI, weight_OI.astype(x_TI.dtype), (1, 1))
-    return (y_TO if bias_O is None else y_TO + bias_O).astype(x_TI.dtype)
-
-
-def _forward(x_TI: Array, weight_OI: Array, bias_O: Array | None) -> tuple[Array, tuple[Array, Array, Array | None]]:
-    return _linear(x_TI, weight_OI, bias_O), (x_TI, weight_OI, bias_O)
-
-
-def _backward(saved: tuple[Array, Array, Array | None], g_TO: Array) -> tuple[Array, Array, Array | None]:
-    x_TI, weight_OI, bias_O = saved
-    x_gradient = product(g_TO, weight_OI.astype(g_TO.dtype), (1, 0)).astype(x_TI.dtype)
-    bias_gradient = None if bias_O is None else g_TO.astype(jnp.float32).sum(axis=0)
-    return x_gradient, product(transposed(g_TO), x_TI, (1, 0)), bias_gradient
-
-
-_linear.defvjp(_forward, _backward)
 
 
 def _side_by_side(parts: list[Array]) -> Array:

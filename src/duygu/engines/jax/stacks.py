@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,14 +37,25 @@ class Stacks:
     prefix: str  # a layer's tensors are this, a dot, its number, a dot and the name within it
     stacked: range  # numbers of the layers that are alike; the others stand alone
 
-    def stack(self, tensors: Mapping[str, np.ndarray], prefix: str) -> Tree:
-        """Tensors under ``prefix`` and their names, stacked in the order of the layers; 0 for one that is not there."""
+    def stack(
+        self, tensors: Mapping[str, np.ndarray], prefix: str, dtype: Callable[[str, np.dtype], Any] = lambda _, own: own
+    ) -> Tree:
+        """Tensors under ``prefix`` and their names, stacked in the order of the layers; 0 for one that is not there.
+
+        ``dtype`` says by name and type in what type to hold a tensor. No more than one is in memory besides its stack.
+        """
         tree: Tree = {}
         for stacked, members in self._stacks():
-            stands_alone = not stacked.startswith(f"{self.prefix}.*.")
-            tree[stacked] = jnp.array(
-                _found(tensors, prefix, members[0]) if stands_alone else _side_by_side(tensors, prefix, members)
-            )
+            first = _found(tensors, prefix, members[0])
+            kind = dtype(stacked, first.dtype)
+            if not stacked.startswith(f"{self.prefix}.*."):
+                tree[stacked] = jnp.array(first, kind)
+                continue
+            rows = np.empty((len(members), *first.shape), kind)
+            rows[0] = first
+            for number, name in enumerate(members[1:], 1):
+                rows[number] = _found(tensors, prefix, name)
+            tree[stacked] = jnp.array(rows)
         return tree
 
     def unstack(self, tree: Tree, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -86,16 +98,6 @@ class Stacks:
 def along_layers(values: np.ndarray, x: Array) -> np.ndarray | np.float32:
     """One value a layer, shaped to multiply a stacked tensor; a single one where all are equal."""
     return values[0] if (values == values[0]).all() else values.reshape(-1, *[1] * (x.ndim - 1))
-
-
-def _side_by_side(tensors: Mapping[str, np.ndarray], prefix: str, names: list[str]) -> np.ndarray:
-    """Tensors of one shape as one array, each read into its place: a stack is a large part of a model."""
-    first = _found(tensors, prefix, names[0])
-    stack = np.empty((len(names), *first.shape), first.dtype)
-    stack[0] = first
-    for number, name in enumerate(names[1:], start=1):
-        stack[number] = _found(tensors, prefix, name)
-    return stack
 
 
 def _found(tensors: Mapping[str, np.ndarray], prefix: str, name: str) -> np.ndarray:

@@ -225,6 +225,8 @@ def linear(x_TI: Tensor, w: nn.Module, *names: str) -> Tensor:
     layers = [part(w, name) for name in names]
     if len(layers) == 1:
         return layers[0](x_TI)
+    if not all(isinstance(layer, nn.Linear) for layer in layers):  # adapted, or in 4 bits
+        return torch.cat([layer(x_TI) for layer in layers], dim=-1)
     return F.linear(x_TI, torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
 
 

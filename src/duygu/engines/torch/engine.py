@@ -22,11 +22,12 @@ from duygu.engines.heap import keep_freed_memory
 from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.dropout import site_keys
 from duygu.engines.torch.llama import LlamaClassifier
+from duygu.engines.torch.lora import adapt, begin
 from duygu.engines.torch.modernbert import ModernBertClassifier
 from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision
 from duygu.recipe import Recipe
-from duygu.training.parameters import average_rate, parameter_rules
+from duygu.training.parameters import average_rate, parameter_rules, trained_names
 from duygu.training.plan import Batch, Shape
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class State:
     module: Classifier
     optimiser: torch.optim.AdamW
     averages: dict[str, Tensor]  # of the masters, where the recipe wants them
+    held: Mapping[str, Tensor]  # what stays as it is beside adapters, as the module computes with it
     scored: Classifier | None = None  # what computes with the averages, made when it is first scored with
 
     @property
@@ -101,10 +103,12 @@ class TorchEngine:
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         spec = with_dropout(spec, recipe)
         names = [name for name in tensors if not name.startswith(("adam.", "ema/"))]
-        masters = {name: nn.Parameter(torch.from_numpy(tensors[name].copy()).to(device)) for name in names}
+        low, trained = DTYPES[placement.precision], trained_names(names, recipe)
+        held = {name: _held(name, tensors[name], low).to(device) for name in names if name not in set(trained)}
+        masters = {name: nn.Parameter(torch.from_numpy(tensors[name].copy()).to(device)) for name in trained}
         optimiser = _optimiser(masters, tensors, recipe)
-        module = _module(spec, masters, DTYPES[placement.precision])
-        return State(spec, recipe, device, masters, module, optimiser, _averages(masters, tensors, recipe))
+        module = _module(spec, masters, held, low, recipe)
+        return State(spec, recipe, device, masters, module, optimiser, _averages(masters, tensors, recipe), held)
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
         """Nothing: eager PyTorch takes every shape as it comes."""
@@ -118,6 +122,7 @@ class TorchEngine:
 
     def logits(self, state: State, batch: Batch) -> np.ndarray:
         layout, module = _layout(batch, state.device), _scored(state)
+        begin(module, None, layout.starts_D)
         with torch.inference_mode():
             return _by_document(module(module.words(layout), layout), batch).cpu().numpy()
 
@@ -129,6 +134,7 @@ class TorchEngine:
 
     def input_gradients(self, state: State, batch: Batch, label: int) -> np.ndarray:
         layout = _layout(batch, state.device)
+        begin(state.module, None, layout.starts_D)
         words_TC = state.module.words(layout).detach().requires_grad_()
         logits_DY = _by_document(state.module(words_TC, layout), batch)
         (gradient,) = torch.autograd.grad(logits_DY[:, label].sum(), words_TC)
@@ -160,7 +166,7 @@ def _accumulate(state: State, batch: Batch, key: StepKey | None) -> Tensor:
     loss = _objective(state, batch, key)
     loss.backward()
     for name, parameter in state.module.named_parameters():
-        master = state.masters[name]
+        master = state.masters.get(name, parameter)
         if parameter is not master and parameter.grad is not None:
             gradient = parameter.grad.float()
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
@@ -186,6 +192,7 @@ def _objective(state: State, batch: Batch, key: StepKey | None) -> Tensor:
 
 def _classify(state: State, batch: Batch, layout: Layout, key: StepKey | None) -> Tensor:
     keys_LST = None if key is None else _keys(state, batch, key)
+    begin(state.module, keys_LST, layout.starts_D)
     logits = state.module(state.module.words(layout), layout, keys_LST, state.recipe.gradient_checkpointing)
     return _by_document(logits, batch)
 
@@ -239,7 +246,7 @@ def _update(state: State, lr: float) -> None:
     state.optimiser.zero_grad(set_to_none=True)
     with torch.no_grad():
         for name, parameter in state.module.named_parameters():
-            if parameter is not state.masters[name]:
+            if parameter is not state.masters.get(name, parameter):
                 parameter.copy_(state.masters[name])
 
 
@@ -255,7 +262,7 @@ def _scored(state: State) -> Classifier:
     """The module to score with: that of the averages where there are any, made once after every step."""
     if not state.averages:
         return state.module
-    state.scored = state.scored or _module(state.spec, state.averages, state.module.low)
+    state.scored = state.scored or _module(state.spec, state.averages, state.held, state.module.low, state.recipe)
     return state.scored
 
 
@@ -315,14 +322,18 @@ def _keys(state: State, batch: Batch, key: StepKey) -> Tensor:
     return site_keys(key, state.spec.layers, numbers_T, positions_T)
 
 
-def _module(spec: ModelSpec, weights: Mapping[str, Tensor], low: torch.dtype) -> Classifier:
+def _module(
+    spec: ModelSpec, weights: Mapping[str, Tensor], held: Mapping[str, Tensor], low: torch.dtype, recipe: Recipe
+) -> Classifier:
     """The module that computes with these weights."""
     with torch.device("meta"):
         module = _family(spec)(spec, low)
-    held = low if spec.fallback is None else torch.float32  # a fallback casts as it computes
+        adapt(module, {**weights, **held}, recipe)
     for name, parameter in module.named_parameters():  # what is loaded takes over whether it learns
-        parameter.requires_grad_(weights[name].requires_grad)
-    module.load_state_dict({name: _shadow(name, weight, held) for name, weight in weights.items()}, assign=True)
+        parameter.requires_grad_(name in weights and weights[name].requires_grad)
+    rounded = low if spec.fallback is None else torch.float32  # a fallback casts as it computes
+    shadows = {name: _shadow(name, weight, rounded) for name, weight in weights.items()}
+    module.load_state_dict({**shadows, **held}, assign=True)
     return module.to(next(iter(weights.values())).device)  # what else a fallback holds; the weights are there
 
 
@@ -332,6 +343,12 @@ def _family(spec: ModelSpec) -> type[Classifier]:
     from duygu.engines.torch.fallback import FallbackClassifier  # brings transformers along
 
     return FallbackClassifier
+
+
+def _held(name: str, tensor: np.ndarray, low: torch.dtype) -> Tensor:
+    """A tensor that does not learn, as the module computes with it."""
+    held = torch.from_numpy(np.require(tensor, requirements="W"))
+    return held.to(low) if held.is_floating_point() and in_low_precision(name) and ".nf4." not in name else held
 
 
 def _shadow(name: str, master: Tensor, low: torch.dtype) -> Tensor:

@@ -1,0 +1,211 @@
+"""Runs with adapters: what they leave, what they keep, how they go on, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from duygu.data.corpus import read_corpus
+from duygu.data.tokens import TextTokenizer
+from duygu.errors import ModelError, RecipeError, UserError
+from duygu.models import packed_cache
+from duygu.models.adapters import adapted_layers, initial_adapter
+from duygu.models.folder import open_model, write_model
+from duygu.models.presets import PRESETS, recipe_preset
+from duygu.models.spec import ModelSpec, tensor_shapes
+from duygu.models.weights import initialise
+from duygu.recipe import Recipe
+from duygu.scale.memory import with_recipe
+from duygu.training.loop import Job, train
+from duygu.training.parameters import parameter_rules
+from duygu.training.progress import SILENT
+from duygu.use.classifier import Classifier
+from tests.training.test_loop import stop_at
+
+RECIPE = Recipe(
+    epochs=2, lr=1e-2, batch=16, length=24, precision="fp32", checkpoint_steps=2, lora_rank=4, lora_dropout=0.1,
+    quantise="nf4-double",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT that lies in a folder, as one from the hub would."""
+    tokenizer = TextTokenizer.train(read_corpus(str(texts)).texts, 300)
+    preset = replace(PRESETS["tiny"], hidden=32, heads=2, positions=48)
+    spec = preset.spec(tokenizer.vocabulary, tokenizer.pad_id, ("one", "other"))
+    folder = tmp_path_factory.mktemp("base") / "bert"
+    tensors = ((name, initialise(name, shape, spec, 0)) for name, shape in tensor_shapes(spec).items())
+    write_model(folder, spec, tensors, tokenizer, 24, 0.75)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def job(texts: Path, base: Path, tmp_path: Path) -> Job:
+    return Job(str(texts), str(base), "torch", RECIPE, tmp_path / "run", threads=1)
+
+
+def spec_of(base: Path) -> ModelSpec:
+    return open_model(base, ("one", "other"), 13, list).spec
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
+def test_a_stopped_run_ends_as_one_that_was_not(job: Job, engine: Any, tmp_path: Path) -> None:
+    """To the bit; what it left answers as the run did, and no base weight is in any file of it."""
+    job = replace(job, engine=engine)
+    train(job, SILENT)
+    again = replace(job, out=tmp_path / "stopped")
+    stop_at(again, 3)
+    metrics = train(replace(again, resume=True), SILENT)
+    for name in ("model/adapter_model.safetensors", "predictions.csv"):
+        assert (job.out / name).read_bytes() == (again.out / name).read_bytes(), name
+    held = {name.removeprefix("base_model.model.") for name in load_file(job.out / "model/adapter_model.safetensors")}
+    assert {name for name in held if "lora_" not in name} == {
+        f"{head}.{kind}" for head in ("classifier", "bert.pooler.dense") for kind in ("weight", "bias")
+    }
+    saved = {name for path in job.out.glob("checkpoints/*/tensors.safetensors") for name in load_file(path)}
+    assert {name.removeprefix("adam.m/").removeprefix("adam.v/") for name in saved} == held | {"adam.count"}
+    opened = Classifier.open(job.out, engine, threads=1)
+    found = opened.evaluate(read_corpus(job.data), _test_part(job))
+    assert found.loss == pytest.approx(metrics["test"]["loss"], abs=1e-6)
+
+
+def _test_part(job: Job) -> np.ndarray:
+    from duygu.use.classifier import test_part as part
+
+    found = part(job.out, read_corpus(job.data))
+    assert found is not None
+    return found
+
+
+def test_merged_results_answer_as_adapters_do(job: Job, tmp_path: Path) -> None:
+    texts = ["profit growth strong", "loss decline weak"]
+    train(job, SILENT)
+    merged = replace(job, recipe=replace(RECIPE, lora_save="merged"), out=tmp_path / "merged")
+    train(merged, SILENT)
+    assert (merged.out / "model" / "model.safetensors").is_file()
+    assert not (merged.out / "model" / "adapter_config.json").exists()
+    one, other = (Classifier.open(out, "torch", threads=1).logits(texts) for out in (job.out, merged.out))
+    np.testing.assert_allclose(other, one, atol=1e-5, rtol=0)
+
+
+def test_adapters_to_a_model_from_scratch_are_merged(job: Job) -> None:
+    train(replace(job, model="tiny", recipe=replace(RECIPE, epochs=1)), SILENT)
+    assert (job.out / "model" / "model.safetensors").is_file()
+
+
+def test_weights_are_quantised_once(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(replace(job, recipe=replace(RECIPE, epochs=1)), SILENT)
+    monkeypatch.setattr(packed_cache, "quantise_all", None)
+    train(replace(job, recipe=replace(RECIPE, epochs=1), overwrite=True), SILENT)
+    (kept,) = [path for path in packed_cache.cache_folder().iterdir() if path.is_dir()]
+    (kept / packed_cache.PACKED).write_bytes(b"damaged")
+    with pytest.raises(TypeError, match="NoneType"):  # it would be made again
+        train(replace(job, recipe=replace(RECIPE, epochs=1), overwrite=True), SILENT)
+
+
+def test_a_run_does_not_go_on_over_other_weights(job: Job, base: Path, tmp_path: Path) -> None:
+    stop_at(job, 3)
+    model = open_model(base, ("one", "other"), 14, list)
+    changed = ((name, np.asarray(x) * np.float32(1.5)) for name, x in model.tensors.items())
+    write_model(tmp_path / "bert", model.spec, changed, model.tokenizer, 24, 0.75)
+    with pytest.raises(UserError, match="began with another data or model: start weights"):
+        train(replace(job, model=str(tmp_path / "bert"), resume=True), SILENT)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "4 bits that should learn": ({"lora_rank": 0}, "adapters must"),
+    "no such layer": ({"lora_targets": "query,q_proj"}, "no linear layer's name ends with q_proj"),
+    "averages": ({"ema": 0.9}, "ema"),
+    "frozen": ({"frozen": 1}, "frozen"),
+    "fresh layers": ({"fresh_layers": 1}, "fresh_layers"),
+    "two passes that drop": ({"r_drop": 1.0}, "r_drop"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_go_together_is_refused(job: Job, name: str) -> None:
+    changes, words = REFUSED[name]
+    with pytest.raises(RecipeError, match=words):
+        train(replace(job, recipe=replace(RECIPE, **changes)), SILENT)
+
+
+def test_adapters_start_as_pefts_do() -> None:
+    """Uniform up to 1 / sqrt(inputs), which is ``kaiming_uniform_(a=sqrt(5))``; B at 0; of the name and the seed."""
+    name = "bert.encoder.layer.0.output.dense.lora_A.weight"
+    a_RI = initial_adapter(name, (64, 400), 13)
+    assert np.abs(a_RI).max() <= 0.05
+    assert np.abs(a_RI).max() > 0.0499
+    assert a_RI.std() == pytest.approx(0.05 / np.sqrt(3), rel=0.02)
+    assert not initial_adapter(name.replace("_A", "_B"), (400, 64), 13).any()
+    assert np.array_equal(a_RI, initial_adapter(name, (64, 400), 13))
+    assert not np.array_equal(a_RI, initial_adapter(name, (64, 400), 14))
+
+
+def test_targets_are_endings_of_names(base: Path) -> None:
+    shapes = tensor_shapes(spec_of(base))
+    every = adapted_layers(shapes, Recipe(lora_rank=1))
+    assert len(every) == 2 * 6
+    chosen = adapted_layers(shapes, Recipe(lora_rank=1, lora_targets="query,attention.output.dense"))
+    assert [name.partition("layer.")[2] for name in chosen] == [
+        f"{number}.attention.{part}" for number in (0, 1) for part in ("self.query", "output.dense")
+    ]
+
+
+def test_norms_above_the_layers_of_a_decoder_stay_as_they_are() -> None:
+    names = ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight", "score.weight"]
+    rules = parameter_rules([*names, "model.layers.0.mlp.up_proj.lora_A.weight"], Recipe(lora_rank=1))
+    assert [name for name, rule in rules.items() if rule.trainable] == [
+        "score.weight",
+        "model.layers.0.mlp.up_proj.lora_A.weight",
+    ]
+
+
+def test_memory_is_predicted_without_moments_of_the_base(base: Path) -> None:
+    spec = replace(spec_of(base), hidden=768, heads=12, intermediate=3072, layers=12)
+    whole = with_recipe(spec, Recipe(), "torch", "bf16", 8)
+    adapted = with_recipe(spec, recipe_preset("llama-4bit").recipe, "torch", "bf16", 8)
+    assert adapted.moments < whole.moments / 15
+    assert adapted.masters < whole.masters / 4
+
+
+FOREIGN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "GPTQ": (lambda config: config.update(quantization_config={"quant_method": "gptq", "bits": 4}), "GPTQ"),
+    "AWQ": (lambda config: config.update(quantization_config={"quant_method": "awq"}), "AWQ"),
+    "bitsandbytes": (lambda config: config.update(quantization_config={"load_in_4bit": True}), "bitsandbytes"),
+    "compressed": (
+        lambda config: config.update(quantization_config={"quant_method": "compressed-tensors"}),
+        "compressed-tensors",
+    ),
+    "fp8": (lambda config: config.update(quantization_config={"quant_method": "fp8"}), "fp8"),
+}
+
+
+@pytest.mark.parametrize("make", FOREIGN)
+def test_weights_that_others_quantised_are_refused_by_name(base: Path, make: str, tmp_path: Path) -> None:
+    change, word = FOREIGN[make]
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    change(config)
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ModelError, match=f"quantised with {word}"):
+        open_model(tmp_path, ("one", "other"), 13, list)
+
+
+def test_gguf_files_are_refused_by_name(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((base / "config.json").read_bytes())
+    (tmp_path / "model-q4.gguf").write_bytes(b"GGUF")
+    for place in (tmp_path, tmp_path / "model-q4.gguf"):
+        with pytest.raises(ModelError, match=r"model-q4\.gguf has weights that are quantised as GGUF"):
+            open_model(place, ("one", "other"), 13, list)
