@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -142,20 +142,3 @@ def open_engine(name: str, threads: int = 0) -> Engine:
         ) from error
     make: Callable[[], Engine] = module.open
     return make()
-
-
-HIDDEN_RATES = ("dropout", "embedding_dropout", "classifier_dropout")  # of ModelSpec
-
-
-def with_dropout(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
-    """The spec with the recipe's dropout rates where it sets them; the head drops as the hidden states do.
-
-    Raises `RecipeError` for a rate that the config of a fallback has no field for.
-    """
-    if spec.fallback is not None:
-        return replace(spec, fallback=spec.fallback.with_rates(recipe.dropout, recipe.attention_dropout))
-    if recipe.dropout is not None:
-        spec = replace(spec, **dict.fromkeys(HIDDEN_RATES, recipe.dropout))
-    if recipe.attention_dropout is not None:
-        spec = replace(spec, attention_dropout=recipe.attention_dropout)
-    return spec

@@ -148,7 +148,8 @@ class _Table:
         """The table of these levels, in rising order."""
         halves = np.arange(1 << 16, dtype=np.uint32) << 16
         ends = np.stack([halves.view(np.float32), (halves | 0xFFFF).view(np.float32)])
-        low, high = np.fmin(*ends), np.fmax(*ends)
+        low: NDArray[np.float32] = np.fmin(ends[0], ends[1])
+        high: NDArray[np.float32] = np.fmax(ends[0], ends[1])
         borders = (levels[:-1] + levels[1:]) / np.float32(2)
         low, high = np.nan_to_num(low, nan=-1.0), np.nan_to_num(high, nan=-1.0)  # no number has them
         lowest: NDArray[np.intp] = np.searchsorted(borders, low)  # borders below the least that the bits can be

@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError, RecipeError
-from duygu.models.families import FAMILIES
-from duygu.models.spec import ModelSpec
+from duygu.models.spec import ModelSpec, family_of
 
 USUAL = ("<|finetune_right_pad_id|>", "<pad>", "[PAD]", "<unk>", "<|reserved_special_token_0|>")  # the best first
 
@@ -22,7 +21,7 @@ def with_padding(spec: ModelSpec, tokenizer: TextTokenizer, wanted: str, where: 
 
     Raises `RecipeError` for one that cannot be had, `ModelError` where there is none.
     """
-    if FAMILIES[spec.family].pads:
+    if family_of(spec).pads:
         _refuse_another(spec, tokenizer, wanted)
         return spec, tokenizer
     special = tokenizer.special_ids

@@ -19,6 +19,9 @@ from duygu.models.foreign import refuse_quantised
 from duygu.models.keys import HARMLESS, SWITCHES, Activation, Key, Pooling, Switches, short
 from duygu.models.llama import NO_PADDING, RopeScaling
 from duygu.models.parts import PARTS, Parts
+from duygu.recipe import Recipe
+
+HIDDEN_RATES = ("dropout", "embedding_dropout", "classifier_dropout")  # of `ModelSpec`
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,20 @@ def read_spec(config: Mapping[str, object], labels: Sequence[str], where: str) -
         problem = f"heads of width {spec.head_dim}: rotary positions turn features two by two"
         raise ModelError(problem, where, "take config.json and the weights from the same model")
     return replace(spec, positions=spec.positions - spec.first_position)
+
+
+def with_dropout(spec: ModelSpec, recipe: Recipe) -> ModelSpec:
+    """The spec with the recipe's dropout rates where it sets them; the head drops as the hidden states do.
+
+    Raises `RecipeError` for a rate that the config of a fallback has no field for.
+    """
+    if spec.fallback is not None:
+        return replace(spec, fallback=spec.fallback.with_rates(recipe.dropout, recipe.attention_dropout))
+    if recipe.dropout is not None:
+        spec = replace(spec, **dict.fromkeys(HIDDEN_RATES, recipe.dropout))
+    if recipe.attention_dropout is not None:
+        spec = replace(spec, attention_dropout=recipe.attention_dropout)
+    return spec
 
 
 def read_labels(config: Mapping[str, object], where: str) -> tuple[str, ...]:

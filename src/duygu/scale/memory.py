@@ -15,12 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
-from duygu.engines import with_dropout
 from duygu.models.fallback import ENGINE, THROUGH
 from duygu.models.parts import PARTS
-from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes
+from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes, with_dropout
 from duygu.recipe import Recipe
-from duygu.scale.adapters_memory import bytes_of_weights, passing_weights
 
 PLAIN = Recipe()
 
@@ -98,6 +96,11 @@ def with_recipe(spec: ModelSpec, recipe: Recipe, engine: str, low: str, document
     need = to_train(spec, engine, low, documents * windows * length, length, recipe)
     if not recipe.lora_rank:
         return need
+    from duygu.scale.adapters_memory import (
+        bytes_of_weights,
+        passing_weights,
+    )  # needs numpy, and `duygu doctor` has none
+
     passing = need.activations + passing_weights(spec, recipe, low)
     return replace(need, **bytes_of_weights(spec, recipe, low), activations=passing)
 

@@ -20,14 +20,14 @@ from duygu.data.duplicates import duplicate_groups
 from duygu.data.sources import BY_DEFAULT, DataFormat
 from duygu.data.split import Split, make_split, read_split
 from duygu.data.tokens import Encoded
-from duygu.engines import Engine, EngineName, Placement, open_engine, with_dropout
+from duygu.engines import Engine, EngineName, Placement, open_engine
 from duygu.errors import RecipeError
 from duygu.files import require_space
 from duygu.models.adapters import joined, require_adaptable, with_adapters
 from duygu.models.fallback import THROUGH, version
 from duygu.models.folder import Model, open_model, quantised, weights_digest
 from duygu.models.source import pinned
-from duygu.models.spec import tensor_shapes
+from duygu.models.spec import tensor_shapes, with_dropout
 from duygu.models.weights import LazyTensors, initialise
 from duygu.recipe import Recipe
 from duygu.training.augmentation import Augmentation, Vocabulary, augmentation
@@ -210,6 +210,11 @@ def _require_names(recipe: Recipe, model: Model) -> None:
     if model.spec.fallback is None:
         return
     with_dropout(model.spec, recipe)
+    if recipe.gradient_checkpointing:
+        problem = "gradient_checkpointing is for families of duygu's own: where a layer begins is known of twins only"
+        raise RecipeError(
+            problem, "recipe field gradient_checkpointing", "set it to false; microbatch saves memory too"
+        )
     if recipe.fresh_layers:
         problem = f"fresh_layers = {recipe.fresh_layers}, but which tensors go with a layer is known of twins only"
         raise RecipeError(problem, "recipe field fresh_layers", "set it to 0 for this model")

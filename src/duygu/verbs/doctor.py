@@ -136,10 +136,11 @@ def _memory(memory: Report) -> Iterator[str]:
         f"memory that {memory['model']} takes in GiB: {memory['weights']:,} weights, "
         f"{memory['documents']} documents of up to {_tokens(memory)} at once"
     )
-    yield "  " + f"{'':22}" + "".join(f"{part:>12}" for part in parts)
+    widths = {part: max(8, len(part) + 2) for part in parts}
+    yield "  " + f"{'':22}" + "".join(f"{part:>{width}}" for part, width in widths.items())
     for need in memory["needs"]:
         name = f"{need['engine']} {need['precision']}, {need['what']}"
-        yield f"  {name:22}" + "".join(f"{need[f'{part}_bytes'] / GIB:12.2f}" for part in parts)
+        yield f"  {name:22}" + "".join(f"{need[f'{part}_bytes'] / GIB:{width}.2f}" for part, width in widths.items())
     for line in memory["findings"]:
         yield f"  {line}"
 

@@ -23,14 +23,14 @@ import numpy as np
 import optax
 from jax import Array
 
-from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
+from duygu.engines import EngineName, Placement, Probe, StepKey
 from duygu.engines.heap import keep_freed_memory
 from duygu.engines.jax import bert, llama, lora, modernbert
 from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
 from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
 from duygu.models.parts import PARTS
-from duygu.models.spec import ModelSpec, in_low_precision
+from duygu.models.spec import ModelSpec, in_low_precision, with_dropout
 from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules, trained_names
 from duygu.training.plan import Batch, Shape, assemble

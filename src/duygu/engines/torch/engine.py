@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duygu.engines import EngineName, Placement, Probe, StepKey, with_dropout
+from duygu.engines import EngineName, Placement, Probe, StepKey
 from duygu.engines.heap import keep_freed_memory
 from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.dropout import site_keys
@@ -25,7 +25,7 @@ from duygu.engines.torch.llama import LlamaClassifier
 from duygu.engines.torch.lora import adapt, begin
 from duygu.engines.torch.modernbert import ModernBertClassifier
 from duygu.models.parts import PARTS
-from duygu.models.spec import ModelSpec, in_low_precision
+from duygu.models.spec import ModelSpec, in_low_precision, with_dropout
 from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules, trained_names
 from duygu.training.plan import Batch, Shape

@@ -71,8 +71,9 @@ class FallbackClassifier(nn.Module):
         """(T, C) word vectors of the tokens."""
         return self.model.get_input_embeddings()(layout.ids_T)
 
-    def forward(self, words_TC: Tensor, layout: Layout, keys_LST: Tensor | None = None) -> Tensor:
-        """Word vectors (T, C) to logits (D, Y)."""
+    def forward(self, words_TC: Tensor, layout: Layout, keys_LST: Tensor | None = None, again: bool = False) -> Tensor:
+        """Word vectors (T, C) to logits (D, Y); a run that asks for ``again`` is refused before it begins."""
+        assert not again
         self.train(keys_LST is not None)
         low = torch.autocast(words_TC.device.type, self.low, enabled=self.low != torch.float32)
         with seeded(keys_LST), low:
