@@ -128,7 +128,7 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         {"model_type": "llama", **_LLAMA_8B},
         "seventy times the weights of berturk, and Turkish is none of its eight languages; reads long texts, wants a "
         "large GPU and its owners' leave",
-        recipe="llama",
+        recipe="llama-4bit",
     ),
 }
 

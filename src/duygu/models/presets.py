@@ -180,12 +180,14 @@ RECIPES: Mapping[str, RecipePreset] = {
             lora_rank=16,
             lora_alpha=32.0,
             quantise="nf4-double",
+            pad_token="<|finetune_right_pad_id|>",
         ),
         reasons={
             "lr": "Adapters start at 0 and learn at higher rates than whole weights: QLoRA's 1e-4 to 2e-4.",
             "lora_targets": "QLoRA found that adapters on all linear layers are what matches full fine-tuning.",
             "quantise": "Saves 0.4 bits a weight more than nf4, and was seen to cost nothing.",
             "precision": "The type that such checkpoints come in.",
+            "pad_token": "Llama 3.1 and later have it for this; set it to nothing for models that name their own.",
         },
     ),
     "modernbert": RecipePreset(

@@ -96,13 +96,28 @@ def with_recipe(spec: ModelSpec, recipe: Recipe, engine: str, low: str, document
     need = to_train(spec, engine, low, documents * windows * length, length, recipe)
     if not recipe.lora_rank:
         return need
-    from duygu.scale.adapters_memory import (
-        bytes_of_weights,
-        passing_weights,
-    )  # needs numpy, and `duygu doctor` has none
+    from duygu.scale import adapters_memory  # needs numpy, which `duygu doctor` does without
 
-    passing = need.activations + passing_weights(spec, recipe, low)
-    return replace(need, **bytes_of_weights(spec, recipe, low), activations=passing)
+    passing = need.activations + adapters_memory.passing_weights(spec, recipe, low)
+    return replace(need, **adapters_memory.bytes_of_weights(spec, recipe, low), activations=passing)
+
+
+def scoring_with_recipe(spec: ModelSpec, recipe: Recipe, engine: str, low: str) -> Need:
+    """Scoring with what a run with this recipe leaves: the whole model, or adapters beside one."""
+    length, _, windows, _ = recipe.cut
+    need = to_score(spec, engine, low, length, windows)
+    if not recipe.lora_rank:
+        return need
+    from duygu.scale import adapters_memory
+
+    weights = adapters_memory.bytes_of_weights(spec, recipe, low)
+    return replace(
+        need,
+        masters=weights["masters"],
+        moments=weights["moments"] if engine == "jax" else 0,
+        copies=weights["copies"],
+        activations=need.activations + adapters_memory.passing_weights(spec, recipe, low),
+    )
 
 
 def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
@@ -122,7 +137,7 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
     for engine, fast in engines.items():
         for low in _precisions(recipe, fast):
             training = with_recipe(spec, recipe, engine, low, documents)
-            scoring = to_score(spec, engine, low, length, windows)
+            scoring = scoring_with_recipe(spec, recipe, engine, low)
             needs += [_entry(engine, low, "training", training), _entry(engine, low, "scoring", scoring)]
             findings += _findings(spec, recipe, engine, low, training.total, free)
     return {
