@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from itertools import chain, takewhile
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -179,17 +180,17 @@ class TextTokenizer:
         room = limit - special
         head = round(room * head_share)
         whole: list[int] = []
-        flat: list[IntArray] = []
+        flat = array("i")  # takes Python's numbers faster than numpy does
         for start in range(0, len(texts), CHUNK):
-            rows = [encoding.ids for encoding in self._encode_chunk(texts[start : start + CHUNK])]
-            whole += [len(row) + special for row in rows]
-            kept = (row if len(row) <= room else row[:head] + row[len(row) - room + head :] for row in rows)
-            framed = chain.from_iterable(chain(self._prefix, row, self._suffix) for row in kept)
-            flat.append(np.fromiter(framed, np.int32))
+            for encoding in self._encode_chunk(texts[start : start + CHUNK]):
+                row = encoding.ids
+                whole.append(len(row) + special)
+                flat.fromlist(self._prefix)
+                flat.fromlist(row if len(row) <= room else row[:head] + row[len(row) - room + head :])
+                flat.fromlist(self._suffix)
         wholes = np.array(whole, np.int32)
         offsets = np.concatenate([[0], np.cumsum(np.minimum(wholes, limit), dtype=np.int64)])
-        ids = np.concatenate([np.empty(0, np.int32), *flat])
-        return Encoded(ids, offsets.astype(np.int64), wholes, divided)
+        return Encoded(np.array(flat, np.int32), offsets.astype(np.int64), wholes, divided)
 
     def save(self, folder: Path, length: int) -> None:
         """Write the files from which ``AutoTokenizer.from_pretrained(folder)`` gives the ids that `encode` gives.
