@@ -26,6 +26,7 @@ from duygu.training.loop import train
 from duygu.training.plan import Batch, assemble, exact_shape
 from duygu.training.preparation import Job
 from duygu.use.classifier import Classifier
+from duygu.verdict.metrics import Scores
 from tests.engines.cases import FP32, in_order, tensors_of
 from tests.models.fallback_models import CONFIGS, SIZES, VOCABULARY, write_folder
 from tests.models.small_models import LABELS as TWO
@@ -259,7 +260,7 @@ class Heard:
     def message(self, text: str) -> None:
         self.messages.append(text)
 
-    def epoch(self, *_: object) -> None: ...
+    def epoch(self, number: int, epochs: int, train_loss: float | None, validation: Scores) -> None: ...
 
 
 @pytest.fixture(scope="module", params=["convbert", "albert"])

@@ -261,10 +261,10 @@ def _require_classifier(folder: _Folder) -> None:
     """Refuse what has the tensors of a classifier of one label per text but is none."""
     fix = "train it first: duygu train DATA --model FOLDER --out RUN"
     family = FAMILIES.get(str(folder.config["model_type"]))
-    wanted = family.architecture if family else "ForSequenceClassification"  # of a fallback: as all of them end
-    said: object = folder.config.get("architectures") or [wanted]
-    architectures = cast(list[object], said) if isinstance(said, list) else [said]
-    if not any(str(one).endswith(wanted) for one in architectures):
+    wanted = re.escape(family.architecture) if family else r"\w+ForSequenceClassification"  # a fallback's all end so
+    architectures = folder.config.get("architectures")
+    names = cast(list[object], architectures) if isinstance(architectures, list) else []
+    if architectures and not any(re.fullmatch(wanted, str(name)) for name in names):
         problem = f"a model of architectures {architectures!r} is no text classifier"
         raise ModelError(problem, f"{folder.where}: architectures", fix)
     kind = folder.config.get("problem_type")
