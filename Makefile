@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-test: check  ## lint, formatting, types and every test but the long campaigns, two at a time: under ten minutes on 2 cores
+test: check  ## lint, formatting, types and every test but the long campaigns, two at a time: ten minutes or so on 2 cores
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: check  ## the same with the long campaigns
