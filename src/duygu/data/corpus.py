@@ -113,8 +113,10 @@ def clean(text: str) -> str:
     """
     if is_clean(text):
         return text
-    kept = _limit_marks(_spaces.sub(" ", _removed.sub("", replace_surrogates(text))))
-    return _limit_marks(unicodedata.normalize("NFC", kept))
+    kept = _removed.sub("", replace_surrogates(text))
+    if not kept.isprintable() or "  " in kept:  # else white space is single spaces, and replacing each takes long
+        kept = _spaces.sub(" ", kept)
+    return _limit_marks(unicodedata.normalize("NFC", _limit_marks(kept)))
 
 
 def is_clean(text: str) -> bool:
