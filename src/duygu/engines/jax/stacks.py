@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jax import Array
 
@@ -49,13 +49,13 @@ class Stacks:
             first = _found(tensors, prefix, members[0])
             kind = dtype(stacked, first.dtype)
             if not stacked.startswith(f"{self.prefix}.*."):
-                tree[stacked] = jnp.array(first, kind)
+                tree[stacked] = _placed(first.astype(kind, copy=False))
                 continue
             rows = np.empty((len(members), *first.shape), kind)
             rows[0] = first
             for number, name in enumerate(members[1:], 1):
                 rows[number] = _found(tensors, prefix, name)
-            tree[stacked] = jnp.array(rows)
+            tree[stacked] = _placed(rows)
         return tree
 
     def unstack(self, tree: Tree, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -98,6 +98,11 @@ class Stacks:
 def along_layers(values: np.ndarray, x: Array) -> np.ndarray | np.float32:
     """One value a layer, shaped to multiply a stacked tensor; a single one where all are equal."""
     return values[0] if (values == values[0]).all() else values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _placed(x: np.ndarray) -> Array:
+    """On the device, in memory of its own: what an update takes over must be nobody else's."""
+    return jax.device_put(x, may_alias=False).block_until_ready()  # else many copies wait for their turn
 
 
 def _found(tensors: Mapping[str, np.ndarray], prefix: str, name: str) -> np.ndarray:

@@ -18,15 +18,19 @@ from torch.nn import functional as F
 from duygu.models import nf4
 from duygu.models.nf4 import BLOCK, GROUP
 
+PIECE = {"cpu": 1 << 13, "cuda": 1 << 19}  # blocks made whole at a time: what a core's cache holds; few launches
 Packed = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # codes, scales, groups, offset: as models.nf4.Packed
 
 
-def dequantise(packed: Packed, inputs: int) -> Tensor:
-    """(O, I) fp32."""
+def dequantise(packed: Packed, inputs: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(O, I), computed in fp32 and rounded to ``dtype``: piece by piece, so that no more than it is ever in memory."""
     codes, scales = packed[0], scales_of(packed)
-    pairs, size = _tables(codes.device)[0], 2 * len(codes) // inputs * inputs
-    levels = F.embedding(codes.int(), pairs).flatten()[:size]
-    rows = F.pad(levels, (0, -size % BLOCK)).view(-1, BLOCK) * scales[:, None]
+    pairs, size, piece = _tables(codes.device)[0], 2 * len(codes) // inputs * inputs, PIECE[codes.device.type]
+    rows = torch.empty(len(scales), BLOCK, dtype=dtype, device=codes.device)
+    for codes_B, scales_S, part in zip(codes.split(piece * BLOCK // 2), scales.split(piece), rows.split(piece), strict=True):
+        levels = pairs.index_select(0, codes_B.int()).view(torch.float32)
+        levels = F.pad(levels, (0, -len(levels) % BLOCK)).view(-1, BLOCK)
+        part.copy_(levels.mul_(scales_S[:, None]))
     return rows.flatten()[:size].view(-1, inputs)
 
 
@@ -54,14 +58,14 @@ class _PackedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (g_TO,) = gradients
-        codes = ctx.saved_tensors[0]
-        weight_OI = _weight(ctx.saved_tensors, g_TO, 2 * len(codes) // g_TO.shape[-1])
-        return (g_TO @ weight_OI, None, *[None] * len(ctx.saved_tensors))
+        packed = ctx.saved_tensors  # asked for once: where a layer is computed again, each time would do so
+        weight_OI = _weight(packed, g_TO, 2 * len(packed[0]) // g_TO.shape[-1])
+        return (g_TO @ weight_OI, None, *[None] * len(packed))
 
 
 def _weight(packed: Any, x: Tensor, inputs: int | None = None) -> Tensor:
     """(O, I) in the type of ``x``, which has I columns unless that is said."""
-    return dequantise(packed, inputs or x.shape[-1]).to(x.dtype)
+    return dequantise(packed, inputs or x.shape[-1], x.dtype)
 
 
 class PackedWeight(nn.Module):
@@ -81,5 +85,6 @@ class PackedWeight(nn.Module):
 
 @cache
 def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
-    """What a byte of codes stands for (256, 2), and what a scale of 8 bits does (256,)."""
-    return torch.from_numpy(nf4.PAIRS).to(device), torch.from_numpy(nf4.DYNAMIC).to(device)
+    """What a byte of codes stands for, two numbers of 4 bytes as one of 8: (256,); and a scale of 8 bits: (256,)."""
+    pairs = torch.from_numpy(nf4.PAIRS).view(torch.int64).flatten()  # looking up one is twice as fast
+    return pairs.to(device), torch.from_numpy(nf4.DYNAMIC).to(device)
