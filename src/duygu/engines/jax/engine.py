@@ -35,7 +35,11 @@ from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules, trained_names
 from duygu.training.plan import Batch, Shape, assemble
 
-FAMILIES: Mapping[str, Any] = {**dict.fromkeys(PARTS, bert), "modernbert": modernbert, "llama": llama}
+FAMILIES: Mapping[str, Any] = {
+    **dict.fromkeys(PARTS, bert),
+    "modernbert": modernbert,
+    **dict.fromkeys(("llama", "qwen2", "qwen3"), llama),
+}
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 COMPILERS = 2  # shapes at a time: one goes on while the other waits for Python or is in a pass that has one thread

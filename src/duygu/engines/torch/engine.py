@@ -38,7 +38,7 @@ Classifier: TypeAlias = "Twin | FallbackClassifier"
 FAMILIES: Mapping[str, type[Twin]] = {
     **dict.fromkeys(PARTS, BertClassifier),
     "modernbert": ModernBertClassifier,
-    "llama": LlamaClassifier,
+    **dict.fromkeys(("llama", "qwen2", "qwen3"), LlamaClassifier),
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
