@@ -110,6 +110,14 @@ def test_published_configs_give_the_published_numbers_of_parameters(name: str) -
     assert (spec.biased, spec.head_norms) == (config["model_type"] == "qwen2", config["model_type"] == "qwen3")
 
 
+def test_biases_of_qwen2_are_there_whatever_its_config_says() -> None:
+    """As in transformers, which does not ask."""
+    config = PUBLISHED["Qwen/Qwen2.5-0.5B"][0]
+    specs = [read_spec({**config, "attention_bias": says}, LABELS, "config.json") for says in (True, False, None)]
+    assert specs[0] == specs[1] == specs[2]
+    assert specs[0].biased
+
+
 def test_a_window_that_is_used_is_refused_by_name() -> None:
     config = {**PUBLISHED["Qwen/Qwen2.5-0.5B"][0], "use_sliding_window": True}
     with pytest.raises(ModelError, match="sliding_window = 32768: this changes what the model computes"):

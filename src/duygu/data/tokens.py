@@ -198,7 +198,7 @@ class TextTokenizer:
         """Write the files from which ``AutoTokenizer.from_pretrained(folder)`` gives the ids that `encode` gives.
 
         The class written is the general one, because transformers rebuilds a ``BertTokenizer`` from its vocabulary
-        and drops the cleaning; ``length`` becomes ``model_max_length``.
+        and drops the cleaning, as it does with every tokenizer beside a Qwen2; ``length`` becomes ``model_max_length``.
         """
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
