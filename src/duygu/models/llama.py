@@ -18,6 +18,7 @@ from duygu.models.keys import MATHEMATICS, Key, Switches, choice, epsilon, integ
 if TYPE_CHECKING:
     from duygu.models.spec import ModelSpec
 
+LLAMAS = ("llama", "qwen2", "qwen3")  # families of this kind
 SAME_MODEL = "take config.json and the weights from the same model"
 THETA = 10_000.0
 NO_PADDING = -1  # in place of the id of a padding token
