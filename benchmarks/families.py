@@ -64,7 +64,7 @@ def _difference(logits: np.ndarray, case: str) -> float:
 
 def _padded(engine: Engine, case: str, packed: np.ndarray) -> float:
     """Largest difference of our packed logits to transformers' on one padded batch, and to ours with room to spare."""
-    sides = ("left", "right") if case.startswith("llama") else ("right",)
+    sides = ("left", "right") if case.startswith(("llama", "qwen")) else ("right",)
     found = max(float(np.abs(packed - families.oracle_logits(case, True, side)).max()) for side in sides)
     if engine.static_shapes:
         tokens = sum(len(ids) for ids in families.documents(case))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -92,6 +92,15 @@ def peft_logits(model: Any, case: str) -> np.ndarray:
     with torch.inference_mode():
         rows = [model(torch.from_numpy(tokens[None].astype(np.int64))).logits for tokens in families.documents(case)]
     return torch.cat(rows).numpy()
+
+
+def peft_padded_logits(model: Any, case: str, side: Literal["left", "right"]) -> np.ndarray:
+    """All documents in one padded batch."""
+    pad = families.spec_of(case).pad_id
+    ids = [torch.from_numpy(tokens.astype(np.int64)) for tokens in families.documents(case)]
+    inputs = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=pad, padding_side=side)
+    with torch.inference_mode():
+        return model(inputs, attention_mask=(inputs != pad).long()).logits.numpy()
 
 
 def peft_gradients(model: Any, case: str) -> Tensors:

@@ -18,6 +18,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from duygu.data.tokens import TextTokenizer
 from duygu.engines import ENGINES, Engine, Placement, State, StepKey
 from duygu.engines.jax import blocks
+from duygu.engines.jax import llama as jax_llama
+from duygu.engines.torch import llama as torch_llama
 from duygu.models import parts
 from duygu.models.folder import open_classifier, write_model
 from duygu.models.spec import ModelSpec, read_spec
@@ -54,6 +56,7 @@ PLAIN_LLAMA = {
     **SIZES, "max_position_embeddings": 48, "pad_token_id": 0, "head_dim": 10,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},
 }  # fmt: skip
+QWEN = {**LLAMA, "max_position_embeddings": 48, "rope_parameters": PLAIN_LLAMA["rope_parameters"]}
 CASES: Mapping[str, tuple[str, dict[str, Any]]] = {  # model_type and what its config says, by name of the case
     "bert": ("bert", {**SIZES, **WITHIN}),
     "electra": ("electra", {**SIZES, **WITHIN, "embedding_size": 24}),
@@ -65,6 +68,8 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {  # model_type and what its c
     "modernbert, mean": ("modernbert", {**SIZES, **MODERN, "classifier_pooling": "mean"}),
     "llama": ("llama", LLAMA),
     "llama, plain": ("llama", PLAIN_LLAMA),
+    "qwen2": ("qwen2", QWEN),
+    "qwen3": ("qwen3", {**QWEN, "head_dim": 10}),
 }
 
 
@@ -111,12 +116,28 @@ def _head_reordered(weight: np.ndarray) -> np.ndarray:
     return weight.reshape(-1, 8, 32)[:, INTERLEAVED].reshape(weight.shape)
 
 
-SWAPPED = {"gate_proj": "up_proj", "up_proj": "gate_proj"}
+def _swapped(one: str, other: str) -> Callable[[Tensors], Tensors]:
+    """Two tensors of each layer under each other's names."""
+    names = {one: other, other: one}
+    return lambda tensors: {
+        re.sub(f"{one}|{other}", lambda found: names[found[0]], name): x for name, x in tensors.items()
+    }
 
 
-def _swapped(tensors: Tensors) -> Tensors:
-    """Gate and input of the feed-forward under each other's names."""
-    return {re.sub("gate_proj|up_proj", lambda found: SWAPPED[found[0]], name): x for name, x in tensors.items()}
+def _as_it_is(x_RHK: Any, *arguments: Any) -> Any:
+    """In place of a head's norm."""
+    return x_RHK
+
+
+def _over_all_heads(norm: Callable[..., Any]) -> Callable[..., Any]:
+    """A head's norm by the mean square of all heads, as OLMo 2 has it."""
+
+    def head_norm(x_RHK: Any, *arguments: Any) -> Any:
+        square = x_RHK * x_RHK
+        shrink = square.mean(axis=-1, keepdims=True) / square.mean(axis=(-2, -1), keepdims=True)
+        return norm(x_RHK, *arguments) * shrink**0.5
+
+    return head_norm
 
 
 KIND = blocks.Kind
@@ -171,7 +192,24 @@ WRONG: Mapping[str, Mapping[str, Variant]] = {
         "padding read, left": Variant(documents=lambda ids: np.pad(ids, (LENGTH - len(ids), 0))),
         "norm eps": EPSILON,
         "gelu": Variant(spec=lambda spec: replace(spec, activation="gelu")),
-        "gate and input swapped": Variant(tensors=_swapped),
+        "gate and input swapped": Variant(tensors=_swapped("gate_proj", "up_proj")),
+    },
+    "qwen2": {
+        "no biases": Variant(tensors=_changed("_proj.bias", np.zeros_like)),
+        "keys without biases": Variant(tensors=_changed("k_proj.bias", np.zeros_like)),
+        "norm eps": EPSILON,
+    },
+    "qwen3": {
+        "no head norms": Variant(code={name: (f"duygu.engines.{name}.llama.head_norm", _as_it_is) for name in ENGINES}),
+        "head norms swapped": Variant(tensors=_swapped("q_norm", "k_norm")),
+        "head norms of 1": Variant(tensors=_changed("_norm.weight", np.ones_like)),
+        "norm over all heads": Variant(
+            code={
+                "torch": ("duygu.engines.torch.llama.head_norm", _over_all_heads(torch_llama.head_norm)),
+                "jax": ("duygu.engines.jax.llama.head_norm", _over_all_heads(jax_llama.head_norm)),
+            }
+        ),
+        "norm eps": EPSILON,
     },
 }  # fmt: skip
 

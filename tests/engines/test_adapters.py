@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,21 +21,25 @@ from tests.engines.adapted import RECIPE
 # PEFT asks transformers 5 by an older name whether a model checkpoints its gradients
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 
-CASES = ("bert", "electra, projected", "modernbert")
+CASES = ("bert", "electra, projected", "modernbert", "llama", "qwen2", "qwen3")
 FORMS = {"full": RECIPE, "4 bits": replace(RECIPE, quantise="nf4-double")}
-QUICK = (("bert", "full"), ("modernbert", "4 bits"))  # JAX compiles each for seconds
+# JAX compiles each for seconds
+QUICK = (("bert", "full"), ("modernbert", "4 bits"), ("llama", "4 bits"), ("qwen2", "4 bits"))
+TRAINED = (("bert", "full"), ("bert", "4 bits"), ("llama", "4 bits"))
+LEARNING = [case for case in CASES if "electra" not in case]  # whose head learns little in 20 steps that drop so much
 by_case = pytest.mark.parametrize("case", CASES)
 by_form = pytest.mark.parametrize("form", FORMS)
 
 
-@pytest.mark.parametrize(
-    ("case", "form"),
-    [
-        (case, form) if (case, form) in QUICK else pytest.param(case, form, marks=pytest.mark.slow)
-        for case in CASES
-        for form in FORMS
-    ],
-)
+def slow_but(quick: Container[tuple[str, str]], cases: Iterable[str] = CASES) -> pytest.MarkDecorator:
+    """Every case in every form; all but the quick ones belong to the long campaigns."""
+    pairs = [(case, form) for case in cases for form in FORMS]
+    return pytest.mark.parametrize(
+        ("case", "form"), [pair if pair in quick else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs]
+    )
+
+
+@slow_but(QUICK)
 def test_logits_and_gradients_match_peft(engine: Engine, case: str, form: str, tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="peft is not installed")
     model = adapted.peft_model(case, FORMS[form], tmp_path)
@@ -46,10 +52,10 @@ def test_logits_and_gradients_match_peft(engine: Engine, case: str, form: str, t
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-5, rtol=1e-4, err_msg=name)
 
 
-@by_form
-def test_trajectories_agree_with_dropout_on(form: str) -> None:
+@slow_but(TRAINED, LEARNING)
+def test_trajectories_agree_with_dropout_on(case: str, form: str) -> None:
     recipe = adapted.dropping(FORMS[form])
-    (losses, state), (others, other) = (adapted.trained(open_engine(name), "bert", recipe) for name in ENGINES)
+    (losses, state), (others, other) = (adapted.trained(open_engine(name), case, recipe) for name in ENGINES)
     assert losses[-5:].mean() < 0.9 * losses[:5].mean(), "it learns"
     np.testing.assert_allclose(others, losses, rtol=0, atol=1e-4)
     ours, theirs = (
@@ -58,12 +64,12 @@ def test_trajectories_agree_with_dropout_on(form: str) -> None:
     assert ours.keys() == theirs.keys()
     assert max(float(np.abs(ours[name] - theirs[name]).max()) for name in ours) < 1e-3
     for name, ended in zip(ENGINES, (state, other), strict=True):
-        _require_moments_of_what_learns(open_engine(name), ended, form)
+        _require_moments_of_what_learns(open_engine(name), ended, case, form)
 
 
-def _require_moments_of_what_learns(engine: Engine, state: Any, form: str) -> None:
+def _require_moments_of_what_learns(engine: Engine, state: Any, case: str, form: str) -> None:
     """Nothing else has any: neither in what is saved nor in what is held."""
-    wanted = trained_shapes(families.spec_of("bert"), FORMS[form])
+    wanted = trained_shapes(families.spec_of(case), FORMS[form])
     names = {name for name, _ in engine.tensors(state)}
     assert names == {*wanted, *(f"adam.{kind}/{name}" for kind in "mv" for name in wanted), "adam.count"}
     if engine.name == "torch":
@@ -137,6 +143,22 @@ def test_the_adapter_folder_answers_as_the_run_did(case: str, form: str, tmp_pat
     whole = dict(merged(start, learnt, opened.spec, recipe))
     plain = engine.start(opened.spec, whole, families.Recipe(), families.FP32)
     np.testing.assert_allclose(families.logits(engine, case, plain), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_batches_of_a_llama_answer_as_documents_do(side: Literal["left", "right"], tmp_path: Path) -> None:
+    """Opened as docs/lora.md has it: the base names no padding token, the adapters' own config does."""
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    base, adapter = adapted.save("llama", RECIPE, tmp_path)
+    config = {**json.loads((base / "config.json").read_text(encoding="utf-8")), "pad_token_id": None}
+    (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    pad = json.loads((adapter / "config.json").read_text(encoding="utf-8"))["pad_token_id"]
+    (adapter / "tokenizer_config.json").unlink()  # of another vocabulary than the random model's
+    load = peft.AutoPeftModelForSequenceClassification.from_pretrained
+    model = load(str(adapter), num_labels=3, pad_token_id=pad).eval()
+    expected = adapted.logits(open_engine("torch"), "llama", RECIPE)
+    np.testing.assert_allclose(adapted.peft_padded_logits(model, "llama", side), expected, atol=1e-5, rtol=0)
+    assert open_classifier(adapter).spec.pad_id == pad
 
 
 def test_auto_peft_opens_the_folder(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ NEW = [case for case in CASES if case != "bert"]  # the other tests of this fold
 LIKE_OTHERS = {"electra", "roberta", "llama, plain"}  # nothing in them that another case does not have too
 by_case = pytest.mark.parametrize("case", NEW)
 KINDS = [case for case in NEW if case not in LIKE_OTHERS]
-LONG = ("distilbert", "modernbert, mean")  # whose training is another's but for names or pooling
+LONG = ("distilbert", "modernbert, mean", "qwen2")  # whose training is another's but for names, pooling or biases
 by_kind = pytest.mark.parametrize("case", KINDS)
 
 

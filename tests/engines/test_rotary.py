@@ -21,6 +21,7 @@ PUBLISHED = {  # head width, and what the config says
     "Llama 3.1": (128, {**LLAMA_3, "factor": 8.0, "original_max_position_embeddings": 8192}),
     "Llama 3.2 1B": (64, {**LLAMA_3, "factor": 32.0, "original_max_position_embeddings": 8192}),
     "TinyLlama": (64, {"rope_type": "default", "rope_theta": 10_000.0}),
+    "Qwen2.5 0.5B": (64, {"rope_type": "default", "rope_theta": 1_000_000.0}),
 }
 LONGEST = 131_072
 

@@ -26,7 +26,9 @@ NEW = sorted(FAMILIES.keys() - {"bert"})
 SMALL = {"vocab_size": 40, "max_position_embeddings": 16, "pad_token_id": 0}
 BERTS = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
 DISTILBERTS = {"dim": 12, "n_layers": 2, "n_heads": 3, "hidden_dim": 20}
-SIZES = {family: {**SMALL, **(DISTILBERTS if family == "distilbert" else BERTS)} for family in NEW}
+QWENS = {**BERTS, "num_key_value_heads": 1, "head_dim": 6}
+OWN = {"distilbert": DISTILBERTS, "qwen2": QWENS, "qwen3": QWENS}
+SIZES = {family: {**SMALL, **OWN.get(family, BERTS)} for family in NEW}
 PRETRAINED = {  # as checkpoints of each family usually come
     "electra": "ElectraForPreTraining",
     "distilbert": "DistilBertForMaskedLM",
@@ -34,6 +36,8 @@ PRETRAINED = {  # as checkpoints of each family usually come
     "xlm-roberta": "XLMRobertaForMaskedLM",
     "modernbert": "ModernBertForMaskedLM",
     "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
 }
 ADDED = {"architectures", "classifier_dropout", "dtype", "id2label", "label2id", "problem_type"}
 
@@ -170,6 +174,15 @@ NOT_UNDERSTOOD = [
     ("llama", "rope_parameters", {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
     ("llama", "rope_parameters", {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}),
     ("llama", "rope_parameters", "llama3"),
+    ("qwen2", "use_sliding_window", True),
+    ("qwen2", "use_mrope", True),
+    ("qwen2", "hidden_act", "gelu"),
+    ("qwen2", "layer_types", ["full_attention", "sliding_attention"]),
+    ("qwen2", "rope_scaling", {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}),
+    ("qwen3", "use_sliding_window", True),
+    ("qwen3", "attention_bias", True),
+    ("qwen3", "head_dim", 0),
+    ("qwen3", "rope_scaling", {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}),
 ]
 
 

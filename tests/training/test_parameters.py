@@ -8,7 +8,7 @@ from duygu.recipe import Recipe
 from duygu.training.parameters import parameter_rules
 
 
-@pytest.fixture(scope="module", params=["bert", "modernbert", "llama"])
+@pytest.fixture(scope="module", params=["bert", "modernbert", "llama", "qwen2", "qwen3"])
 def module(request: pytest.FixtureRequest) -> object:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")

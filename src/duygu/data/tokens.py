@@ -166,8 +166,9 @@ class TextTokenizer:
     ) -> Encoded:
         """Encode N texts to at most ``length`` tokens each, special ones included, or to what ``windows`` of them hold.
 
-        Of a longer document ``head_share`` of the room is its head, the rest its tail. `Windows` has what ``overlap``
-        is. Raises `ModelError` where ``length`` leaves no room, or where the library fails by the tokenizer's rules.
+        Of a longer document ``head_share`` of the room is its head, the rest its tail; one without any token is read as
+        the padding token. `Windows` has what ``overlap`` is. Raises `ModelError` where ``length`` leaves no room, or
+        where the library fails by the tokenizer's rules.
         """
         special = len(self._prefix) + len(self._suffix)
         room = length - special
@@ -179,11 +180,12 @@ class TextTokenizer:
         limit = length if divided is None else divided.limit
         room = limit - special
         head = round(room * head_share)
+        nothing = [] if special else [self.pad_id]
         whole: list[int] = []
         flat = array("i")  # takes Python's numbers faster than numpy does
         for start in range(0, len(texts), CHUNK):
             for encoding in self._encode_chunk(texts[start : start + CHUNK]):
-                row = encoding.ids
+                row = encoding.ids or nothing
                 whole.append(len(row) + special)
                 flat.fromlist(self._prefix)
                 flat.fromlist(row if len(row) <= room else row[:head] + row[len(row) - room + head :])
@@ -196,7 +198,7 @@ class TextTokenizer:
         """Write the files from which ``AutoTokenizer.from_pretrained(folder)`` gives the ids that `encode` gives.
 
         The class written is the general one, because transformers rebuilds a ``BertTokenizer`` from its vocabulary
-        and drops the cleaning; ``length`` becomes ``model_max_length``.
+        and drops the cleaning, as it does with every tokenizer beside a Qwen2; ``length`` becomes ``model_max_length``.
         """
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",

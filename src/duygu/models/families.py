@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from duygu.models import llama, modernbert
+from duygu.models import llama, modernbert, qwen
 from duygu.models.keys import Key, Switch, Switches, activation, epsilon, integer, number, rate
 from duygu.models.parts import PARTS
 
@@ -123,6 +123,31 @@ def _roberta(name: str, architecture: str, vocabulary: int) -> Family:
     )
 
 
+def _llama(
+    architecture: str,
+    keys: Mapping[str, Key],
+    switches: Switches,
+    rewrite: Callable[[Mapping[str, object], str], Mapping[str, object]],
+    **own: bool,
+) -> Family:
+    """A decoder of Llama's kind; ``own`` are the fields of `ModelSpec` that set it apart."""
+    return Family(
+        architecture=architecture,
+        prefix="model.",
+        keys=keys,
+        shapes=llama.shapes,
+        head=("score.weight",),
+        ignored=("lm_head.*", "*rotary_emb.inv_freq"),
+        fixed={"segments": 0, "dropout": 0.0, "classifier_dropout": 0.0, **own},
+        switches=switches,
+        rewrite=rewrite,
+        complete=llama.complete,
+        pads=False,
+    )
+
+
+_QWEN = _text(151_936, positions=32_768) | _sizes(32, 4096, 32, 22_016)
+
 FAMILIES: Mapping[str, Family] = {
     "bert": Family(
         architecture="BertForSequenceClassification",
@@ -164,17 +189,12 @@ FAMILIES: Mapping[str, Family] = {
         switches=modernbert.SWITCHES,
         rewrite=modernbert.rewrite,
     ),
-    "llama": Family(
-        architecture="LlamaForSequenceClassification",
-        prefix="model.",
-        keys=_text(32_000, positions=2048) | _sizes(32, 4096, 32, 11_008) | llama.KEYS,
-        shapes=llama.shapes,
-        head=("score.weight",),
-        ignored=("lm_head.*", "*rotary_emb.inv_freq"),
-        fixed={"segments": 0, "dropout": 0.0, "classifier_dropout": 0.0},
-        switches=llama.SWITCHES,
-        rewrite=llama.rewrite,
-        complete=llama.complete,
-        pads=False,
+    "llama": _llama(
+        "LlamaForSequenceClassification",
+        _text(32_000, positions=2048) | _sizes(32, 4096, 32, 11_008) | llama.KEYS,
+        llama.SWITCHES,
+        llama.rewrite,
     ),
+    "qwen2": _llama("Qwen2ForSequenceClassification", _QWEN | qwen.QWEN2, qwen.BIASED, qwen.rewrite, biased=True),
+    "qwen3": _llama("Qwen3ForSequenceClassification", _QWEN | qwen.QWEN3, qwen.SWITCHES, qwen.rewrite, head_norms=True),
 }

@@ -1,5 +1,7 @@
 """Llama's config and tensors. Grattafiori et al. (2024), arXiv:2407.21783; Touvron et al. (2023), arXiv:2302.13971.
 
+Qwen2 (arXiv:2407.10671) and Qwen3 (arXiv:2505.09388) are Llamas but for what `ModelSpec` says of them, and for what
+`duygu.models.qwen` has of their configs.
 Configs that transformers 5 wrote say how positions turn in ``rope_parameters``; older ones, and those written here, in
 ``rope_theta`` and ``rope_scaling``, which every version of transformers reads.
 """
@@ -16,6 +18,7 @@ from duygu.models.keys import MATHEMATICS, Key, Switches, choice, epsilon, integ
 if TYPE_CHECKING:
     from duygu.models.spec import ModelSpec
 
+LLAMAS = ("llama", "qwen2", "qwen3")  # families of this kind
 SAME_MODEL = "take config.json and the weights from the same model"
 THETA = 10_000.0
 NO_PADDING = -1  # in place of the id of a padding token
@@ -92,10 +95,14 @@ def shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (spec.vocabulary, hidden)}
     for index in range(spec.layers):
         layer = f"model.layers.{index}"
-        found[f"{layer}.self_attn.q_proj.weight"] = (queries, hidden)
-        found[f"{layer}.self_attn.k_proj.weight"] = (shared, hidden)
-        found[f"{layer}.self_attn.v_proj.weight"] = (shared, hidden)
+        for part, width in (("q", queries), ("k", shared), ("v", shared)):
+            found[f"{layer}.self_attn.{part}_proj.weight"] = (width, hidden)
+            if spec.biased:
+                found[f"{layer}.self_attn.{part}_proj.bias"] = (width,)
         found[f"{layer}.self_attn.o_proj.weight"] = (hidden, queries)
+        if spec.head_norms:
+            found[f"{layer}.self_attn.q_norm.weight"] = (spec.head_dim,)
+            found[f"{layer}.self_attn.k_norm.weight"] = (spec.head_dim,)
         found[f"{layer}.mlp.gate_proj.weight"] = (wide, hidden)
         found[f"{layer}.mlp.up_proj.weight"] = (wide, hidden)
         found[f"{layer}.mlp.down_proj.weight"] = (hidden, wide)

@@ -13,7 +13,9 @@ from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError, RecipeError
 from duygu.models.spec import ModelSpec, family_of
 
-USUAL = ("<|finetune_right_pad_id|>", "<pad>", "[PAD]", "<unk>", "<|reserved_special_token_0|>")  # the best first
+USUAL = (  # the best first
+    "<|finetune_right_pad_id|>", "<pad>", "[PAD]", "<unk>", "<|reserved_special_token_0|>", "<|endoftext|>",
+)  # fmt: skip
 
 
 def with_padding(spec: ModelSpec, tokenizer: TextTokenizer, wanted: str, where: str) -> tuple[ModelSpec, TextTokenizer]:

@@ -53,10 +53,12 @@ class ModelSpec:
     window: int = 0  # tokens to either side that a local layer sees
     theta: float = 0.0  # of the rotary positions in global layers
     local_theta: float = 0.0
-    # Llama's, whose theta is that of all layers, and which reads a document's last token
+    # Llama's and Qwen's, whose theta is that of all layers, and which read a document's last token
     kv_heads: int = 0  # heads of keys and values; each serves as many heads of queries, one after the other
     head_width: int = 0  # of one head, where that is not what the hidden width divided by the heads is
     rope_scaling: RopeScaling | None = None
+    biased: bool = False  # whether queries, keys and values have biases: Qwen2's
+    head_norms: bool = False  # whether each head's queries and keys are normalised before they turn: Qwen3's
     fallback: Fallback | None = None  # for a family without a twin; rates, activation and norms are in its config
 
     @property

@@ -29,13 +29,14 @@ from duygu.engines.jax import bert, llama, lora, modernbert
 from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
 from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
+from duygu.models.llama import LLAMAS
 from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision, with_dropout
 from duygu.recipe import Recipe
 from duygu.training.parameters import average_rate, parameter_rules, trained_names
 from duygu.training.plan import Batch, Shape, assemble
 
-FAMILIES: Mapping[str, Any] = {**dict.fromkeys(PARTS, bert), "modernbert": modernbert, "llama": llama}
+FAMILIES: Mapping[str, Any] = {**dict.fromkeys(PARTS, bert), "modernbert": modernbert, **dict.fromkeys(LLAMAS, llama)}
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 COMPILERS = 2  # shapes at a time: one goes on while the other waits for Python or is in a pass that has one thread

@@ -1,4 +1,4 @@
-"""Llama for sequence classification on concatenated tokens. Grattafiori et al. (2024), arXiv:2407.21783.
+"""Llama and Qwen for sequence classification on concatenated tokens. Grattafiori et al. (2024), arXiv:2407.21783.
 
     T  flat tokens of all documents     D  documents      C  hidden width       F  intermediate width
     R  rows that ask: T or D            H  heads          K  head width         J  heads of keys and values
@@ -7,7 +7,8 @@
 Norms before, without a mean; rotary positions; a token sees itself and those before it; J heads of keys and values for
 H of queries; a gate in the feed-forward; the last token of a document answers for it. The PyTorch twin holds the same
 functions in the same order; here the tensors of all layers but the last are stacked and scanned. transformers' Llama
-drops attention only; the other places drop where a recipe asks for it.
+drops attention only; the other places drop where a recipe asks for it. Qwen2 has biases beside queries, keys and
+values, Qwen3 norms of each head's queries and keys (arXiv:2505.09388).
 """
 
 from __future__ import annotations
@@ -54,14 +55,19 @@ def rotate(x_RHK: Array, turns_2RK: Array) -> Array:
 def queries(w: Weights, normed_RC: Array, turns_2RK: Array, spec: ModelSpec) -> Array:
     """(R, H, K), turned."""
     q_RHK = keep(linear(normed_RC, w, "self_attn.q_proj")).reshape(-1, spec.heads, spec.head_dim)
-    return rotate(q_RHK, turns_2RK)
+    return rotate(head_norm(q_RHK, w, "self_attn.q_norm", spec), turns_2RK)
 
 
 def keys_values(w: Weights, normed_TC: Array, turns_2TK: Array, spec: ModelSpec) -> tuple[Array, Array]:
     """(T, J, K) each, the keys turned."""
     k_TJK = keep(linear(normed_TC, w, "self_attn.k_proj")).reshape(-1, spec.kv_heads, spec.head_dim)
     v_TJK = keep(linear(normed_TC, w, "self_attn.v_proj")).reshape(-1, spec.kv_heads, spec.head_dim)
-    return rotate(k_TJK, turns_2TK), v_TJK
+    return rotate(head_norm(k_TJK, w, "self_attn.k_norm", spec), turns_2TK), v_TJK
+
+
+def head_norm(x_RHK: Array, w: Weights, name: str, spec: ModelSpec) -> Array:
+    """Each head's queries or keys, normalised on their own in families that do so."""
+    return rms_norm(x_RHK, w, name, spec) if spec.head_norms else x_RHK
 
 
 def self_attention(

@@ -24,6 +24,7 @@ from duygu.engines.torch.dropout import site_keys
 from duygu.engines.torch.llama import LlamaClassifier
 from duygu.engines.torch.lora import adapt, begin
 from duygu.engines.torch.modernbert import ModernBertClassifier
+from duygu.models.llama import LLAMAS
 from duygu.models.parts import PARTS
 from duygu.models.spec import ModelSpec, in_low_precision, with_dropout
 from duygu.recipe import Recipe
@@ -38,7 +39,7 @@ Classifier: TypeAlias = "Twin | FallbackClassifier"
 FAMILIES: Mapping[str, type[Twin]] = {
     **dict.fromkeys(PARTS, BertClassifier),
     "modernbert": ModernBertClassifier,
-    "llama": LlamaClassifier,
+    **dict.fromkeys(LLAMAS, LlamaClassifier),
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster

@@ -1,4 +1,4 @@
-"""Llama for sequence classification on concatenated tokens. Grattafiori et al. (2024), arXiv:2407.21783.
+"""Llama and Qwen for sequence classification on concatenated tokens. Grattafiori et al. (2024), arXiv:2407.21783.
 
     T  flat tokens of all documents     D  documents      C  hidden width       F  intermediate width
     R  rows that ask: T or D            H  heads          K  head width         J  heads of keys and values
@@ -8,6 +8,7 @@ Norms before, without a mean; rotary positions; a token sees itself and those be
 H of queries; a gate in the feed-forward; the last token of a document answers for it. The JAX twin holds the same
 functions in the same order; here they are functions of ``w``, a module whose ``state_dict`` has Hugging Face's names: a
 `Layer` of it, or all. transformers' Llama drops attention only; the other places drop where a recipe asks for it.
+Qwen2 has biases beside queries, keys and values, Qwen3 norms of each head's queries and keys (arXiv:2505.09388).
 """
 
 from __future__ import annotations
@@ -47,14 +48,20 @@ def rotate(x_RHK: Tensor, turns_2RK: Tensor) -> Tensor:
 
 def queries(w: nn.Module, normed_RC: Tensor, turns_2RK: Tensor, spec: ModelSpec) -> Tensor:
     """(R, H, K), turned."""
-    return rotate(linear(normed_RC, w, "self_attn.q_proj").unflatten(-1, (spec.heads, -1)), turns_2RK)
+    q_RHK = linear(normed_RC, w, "self_attn.q_proj").unflatten(-1, (spec.heads, -1))
+    return rotate(head_norm(q_RHK, w, "self_attn.q_norm", spec), turns_2RK)
 
 
 def keys_values(w: nn.Module, normed_TC: Tensor, turns_2TK: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     """(T, J, K) each, the keys turned."""
     k_TJK = linear(normed_TC, w, "self_attn.k_proj").unflatten(-1, (spec.kv_heads, -1))
     v_TJK = linear(normed_TC, w, "self_attn.v_proj").unflatten(-1, (spec.kv_heads, -1))
-    return rotate(k_TJK, turns_2TK), v_TJK
+    return rotate(head_norm(k_TJK, w, "self_attn.k_norm", spec), turns_2TK), v_TJK
+
+
+def head_norm(x_RHK: Tensor, w: nn.Module, name: str, spec: ModelSpec) -> Tensor:
+    """Each head's queries or keys, normalised on their own in families that do so."""
+    return rms_norm(x_RHK, w, name) if spec.head_norms else x_RHK
 
 
 def self_attention(
@@ -103,10 +110,13 @@ class Layer(nn.Module):
         self.spec, hidden, wide = spec, spec.hidden, spec.intermediate
         asking, shared = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
         self.input_layernorm = nn.RMSNorm(hidden, spec.norm_eps)
-        put(self, "self_attn.q_proj", nn.Linear(hidden, asking, bias=False))
-        put(self, "self_attn.k_proj", nn.Linear(hidden, shared, bias=False))
-        put(self, "self_attn.v_proj", nn.Linear(hidden, shared, bias=False))
+        put(self, "self_attn.q_proj", nn.Linear(hidden, asking, bias=spec.biased))
+        put(self, "self_attn.k_proj", nn.Linear(hidden, shared, bias=spec.biased))
+        put(self, "self_attn.v_proj", nn.Linear(hidden, shared, bias=spec.biased))
         put(self, "self_attn.o_proj", nn.Linear(asking, hidden, bias=False))
+        if spec.head_norms:
+            put(self, "self_attn.q_norm", nn.RMSNorm(spec.head_dim, spec.norm_eps))
+            put(self, "self_attn.k_norm", nn.RMSNorm(spec.head_dim, spec.norm_eps))
         self.post_attention_layernorm = nn.RMSNorm(hidden, spec.norm_eps)
         put(self, "mlp.gate_proj", nn.Linear(hidden, wide, bias=False))
         put(self, "mlp.up_proj", nn.Linear(hidden, wide, bias=False))
