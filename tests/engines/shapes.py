@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from duygu.engines import Placement, StepKey, open_engine
+from duygu.models.adapters import with_adapters
 from duygu.models.spec import ModelSpec, tensor_shapes
 from duygu.recipe import Recipe
 from duygu.training.plan import Batch
@@ -22,6 +23,11 @@ MODERNBERT = ModelSpec(
     activation="gelu", norm_eps=1e-5, dropout=0.1, attention_dropout=0.1, classifier_dropout=0.1,
     initializer_range=0.02, pad_id=0, labels=("a", "b"), embedding_dropout=0.1, global_every=3, window=64,
     theta=160_000.0, local_theta=10_000.0,
+)  # fmt: skip
+LLAMA = ModelSpec(
+    family="llama", vocabulary=100, positions=8192, segments=0, layers=6, hidden=64, heads=4, intermediate=96,
+    activation="silu", norm_eps=1e-5, dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0,
+    initializer_range=0.02, pad_id=0, labels=("a", "b"), theta=10_000.0, kv_heads=2, head_width=16,
 )  # fmt: skip
 
 
@@ -39,9 +45,11 @@ def saved_bytes(spec: ModelSpec, recipe: Recipe, low: Literal["fp32", "bf16"], b
     from duygu.engines.torch.engine import _layout, _objective
 
     engine: Any = open_engine("torch")
-    state = engine.start(spec, random_tensors(spec), recipe, Placement(low, 0))
+    started = with_adapters(random_tensors(spec), spec, recipe)
+    state = engine.start(spec, started, recipe, Placement(low, 0))
     layout = _layout(batch, state.device)
-    mine = [*state.masters.values(), *state.module.parameters(), layout.starts_D, layout.ids_T, layout.positions_T]
+    weights = [*state.masters.values(), *state.module.parameters(), *state.module.buffers()]
+    mine = [*weights, layout.starts_D, layout.ids_T, layout.positions_T]
     own = {one.untyped_storage().data_ptr() for one in mine}
     packed: list[torch.Tensor] = []
 

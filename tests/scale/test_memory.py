@@ -15,10 +15,11 @@ from duygu.engines.torch.dropout import SITES
 from duygu.models.presets import PRESETS
 from duygu.models.spec import ModelSpec, in_low_precision, parameters, tensor_shapes
 from duygu.recipe import Recipe
-from duygu.scale import memory
-from duygu.scale.memory import SCORED, jax_saved, predict, to_score, to_train, torch_saved
+from duygu.scale import activations
+from duygu.scale.activations import jax_saved, torch_saved
+from duygu.scale.memory import SCORED, predict, to_score, to_train
 from duygu.training.plan import EVALUATION_TOKENS, Batch, assemble, exact_shape, fit_shapes
-from tests.engines.shapes import MODERNBERT, random_tensors, saved_bytes
+from tests.engines.shapes import LLAMA, MODERNBERT, random_tensors, saved_bytes
 
 SPEC = ModelSpec(
     family="bert", vocabulary=1000, positions=512, segments=2, layers=4, hidden=192, heads=6, intermediate=768,
@@ -27,8 +28,11 @@ SPEC = ModelSpec(
 )  # fmt: skip
 MODERN = replace(MODERNBERT, vocabulary=1000, hidden=192, heads=6, intermediate=288)
 LOCAL = replace(MODERN, layers=5)  # for documents so long that local layers attend in blocks
+GROUPED = replace(LLAMA, vocabulary=1000, layers=5, hidden=192, heads=6, intermediate=288, head_width=32)
+HEADED = replace(GROUPED, family="qwen3", head_norms=True)
 AGAIN, R_DROP = {"gradient_checkpointing": "true"}, {"r_drop": "1"}
 SETTINGS = ({}, R_DROP, {"dropout": "0", "attention_dropout": "0"}, AGAIN)
+ADAPTERS = {"lora_rank": "8", "quantise": "nf4-double"}
 GIB = 1 << 30
 
 
@@ -48,8 +52,8 @@ def test_long_documents_are_those_of_the_engine() -> None:
     spec = replace(MODERN, layers=2, global_every=2)
     for length in (64, 511, 512, 2048, 2049, 8192):
         for number, window in enumerate((spec.positions, spec.window)):
-            assert memory._in_blocks(spec, number, length) == attention.is_long(length, window)
-    assert (memory.BLOCK, memory.LONG, memory.SITES) == (attention.BLOCK, attention.LONG, SITES)
+            assert activations._in_blocks(spec, number, length) == attention.is_long(length, window)
+    assert (activations.BLOCK, activations.LONG, activations.SITES) == (attention.BLOCK, attention.LONG, SITES)
 
 
 @pytest.mark.parametrize("low", ["fp32", "bf16"])
@@ -62,6 +66,17 @@ def test_torch_saves_what_autograd_says(spec: ModelSpec, settings: dict[str, str
     length, documents = (8 * length, 2) if spec is LOCAL else (length, 16)
     found = saved_bytes(spec, recipe, low, batch(documents, length, False), StepKey(1, 1))
     assert torch_saved(spec, low, documents * length, length, recipe) == pytest.approx(found, rel=0.05)
+
+
+@pytest.mark.parametrize("low", ["fp32", "bf16"])
+@pytest.mark.parametrize("settings", [{}, ADAPTERS, ADAPTERS | AGAIN], ids=["plain", "adapters", "again"])
+@pytest.mark.parametrize("spec", [GROUPED, HEADED, SPEC, MODERN], ids=["llama", "qwen3", "bert", "modernbert"])
+def test_torch_saves_what_autograd_says_beside_adapters(spec: ModelSpec, settings: dict[str, str], low: Any) -> None:
+    """The oracle as above; of Llama also without them, and with what it drops when asked to."""
+    dropping = {"dropout": "0.1", "attention_dropout": "0.1"} if spec is GROUPED else {}
+    for recipe in (Recipe().changed(settings), Recipe().changed(settings | dropping)):
+        found = saved_bytes(spec, recipe, low, batch(16, 128, False), StepKey(1, 1))
+        assert torch_saved(spec, low, 16 * 128, 128, recipe) == pytest.approx(found, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ def dequantise(packed: Packed, inputs: int, dtype: torch.dtype = torch.float32) 
     codes, scales = packed[0], scales_of(packed)
     pairs, size, piece = _tables(codes.device)[0], 2 * len(codes) // inputs * inputs, PIECE[codes.device.type]
     rows = torch.empty(len(scales), BLOCK, dtype=dtype, device=codes.device)
-    for codes_B, scales_S, part in zip(codes.split(piece * BLOCK // 2), scales.split(piece), rows.split(piece), strict=True):
+    for codes_B, scales_S, part in zip(
+        codes.split(piece * BLOCK // 2), scales.split(piece), rows.split(piece), strict=True
+    ):
         levels = pairs.index_select(0, codes_B.int()).view(torch.float32)
         levels = F.pad(levels, (0, -len(levels) % BLOCK)).view(-1, BLOCK)
         part.copy_(levels.mul_(scales_S[:, None]))
