@@ -42,6 +42,8 @@ def cached(
         make_folder(kept.parent)
         with WeakFileLock(kept.with_name(f"{kept.name}.lock")):
             if not _is_sound(kept, wanted):
+                if kept.exists():  # and somebody damaged it
+                    delete_folder(kept)
                 progress.message(f"quantising the weights to 4 bits, once, into {kept}")
                 _quantise(kept, tensors, shapes, wanted, recipe)
     return LazyTensors({name: stored.read for name, stored in read_header(kept / PACKED).items()})
@@ -79,17 +81,13 @@ def _digest_of(path: Path, size: int, changed: int) -> str:
 
 
 def _is_sound(kept: Path, wanted: Shapes) -> bool:
-    """Whether the tensors are there and whole; what somebody damaged goes."""
+    """Whether the tensors are there and whole. It deletes nothing: others may have just made them anew."""
     if not kept.exists():
         return False
     try:
-        found = {name: stored.shape for name, stored in read_header(kept / PACKED).items()}
+        return {name: stored.shape for name, stored in read_header(kept / PACKED).items()} == wanted
     except ModelError:
-        found = None
-    if found == wanted:
-        return True
-    delete_folder(kept)
-    return False
+        return False
 
 
 def _quantise(kept: Path, tensors: Mapping[str, np.ndarray], shapes: Shapes, wanted: Shapes, recipe: Recipe) -> None:
