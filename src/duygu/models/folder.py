@@ -18,7 +18,17 @@ from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError
 from duygu.files import make_folder, sync_folder, write_bytes
 from duygu.models.account import Account, match_tensors
-from duygu.models.adapter_folder import Base, is_adapter, read_adapters, read_trained, recipe_of, write_adapters
+from duygu.models.adapter_folder import (
+    Base,
+    is_adapter,
+    read_adapters,
+    read_trained,
+    recipe_of,
+    refuse_adapters,
+    require_base,
+    require_same_base,
+    write_adapters,
+)
 from duygu.models.adapters import quantised_tensors, with_adapters
 from duygu.models.fallback import note
 from duygu.models.folder_files import Folder, cut_entry, read_cut, read_folder, require_classifier, warnings_of
@@ -77,7 +87,9 @@ def open_model(
     """
     if isinstance(source, str) and source in PRESETS:
         return _from_scratch(PRESETS[source], labels, seed, texts())
-    folder = read_folder(find_model(source, progress, engines))
+    place = find_model(source, progress, engines)
+    refuse_adapters(place.folder)
+    folder = read_folder(place)
     spec = read_spec(folder.config, labels, folder.where)
     model = _loaded(folder, spec, seed)
     spec, tokenizer = with_padding(model.spec, model.tokenizer, pad_token, folder.where)
@@ -128,7 +140,8 @@ def write_adapted(
     """Write an adapter folder that `open_classifier` and PEFT open; ``tensors`` are what learnt, streamed."""
     make_folder(folder)
     write_adapters(folder, base, spec, recipe, tensors)
-    _write_rest(folder, spec, tokenizer, recipe.length, {**cut_entry(*recipe.cut), "quantise": recipe.quantise})
+    about = {**cut_entry(*recipe.cut), "quantise": recipe.quantise, **({"base": base.digest} if base.digest else {})}
+    _write_rest(folder, spec, tokenizer, recipe.length, about)
 
 
 def _write_rest(
@@ -181,8 +194,11 @@ def _adapted(place: Source, progress: Progress) -> Model:
     base, fields = read_adapters(place.folder)
     own = Folder(place, read_config(place.folder), {})
     spec = read_spec(own.config, read_labels(own.config, own.where), own.where)
-    recipe = recipe_of(place.folder, fields, own.config.get("duygu"))
+    entry = own.config.get("duygu")
+    recipe = recipe_of(place.folder, fields, entry)
+    require_base(place.folder, base)
     model = _loaded(read_folder(find_model(base.source, progress)), spec, seed=0)
+    require_same_base(place.folder, base, model.files, entry)
     started = with_adapters(model.tensors, spec, recipe, quantised(model, recipe, progress))
     trained = read_trained(place.folder, spec, recipe)
     tensors = LazyTensors(
