@@ -167,7 +167,8 @@ class TextTokenizer:
         """Encode N texts to at most ``length`` tokens each, special ones included, or to what ``windows`` of them hold.
 
         Of a longer document ``head_share`` of the room is its head, the rest its tail. `Windows` has what ``overlap``
-        is. Raises `ModelError` where ``length`` leaves no room, or where the library fails by the tokenizer's rules.
+        is. No document is without a token, since one must answer for it. Raises `ModelError` where ``length`` leaves no
+        room, or where the library fails by the tokenizer's rules.
         """
         special = len(self._prefix) + len(self._suffix)
         room = length - special
@@ -179,11 +180,12 @@ class TextTokenizer:
         limit = length if divided is None else divided.limit
         room = limit - special
         head = round(room * head_share)
+        nothing = self._nothing()
         whole: list[int] = []
         flat = array("i")  # takes Python's numbers faster than numpy does
         for start in range(0, len(texts), CHUNK):
             for encoding in self._encode_chunk(texts[start : start + CHUNK]):
-                row = encoding.ids
+                row = encoding.ids or nothing
                 whole.append(len(row) + special)
                 flat.fromlist(self._prefix)
                 flat.fromlist(row if len(row) <= room else row[:head] + row[len(row) - room + head :])
@@ -212,6 +214,12 @@ class TextTokenizer:
         entries = _by_id(self._plain)
         if type(self._plain.model).__name__ == "WordPiece" and len(entries) == self.vocabulary:
             write_text(folder / "vocab.txt", "\n".join([*entries, ""]))
+
+    def _nothing(self) -> list[int]:
+        """What stands for a text without tokens: nothing where a frame is left of it, else what is for the unknown."""
+        if self._prefix or self._suffix:
+            return []
+        return [self.pad_id if self.blank_id is None else self.blank_id]
 
     def _encode_chunk(self, texts: Sequence[str]) -> list[Encoding]:
         """Encodings without special tokens.
