@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,17 @@ def test_lengths_are_counted_in_bins_whose_last_holds_the_rest() -> None:
     assert sum(found["counts"]) == 100
     assert found["counts"][-1] == 1
     assert len(found["counts"]) * found["width"] > 256
+
+
+def test_a_card_loads_the_model_as_it_says_even_for_a_long_text(
+    tiny_runs: dict[str, tuple[Path, dict[str, object]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of the card itself, on a text that is longer than the model's positions."""
+    folder, _ = tiny_runs["torch"]
+    text = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(folder)
+    exec(compile(code.replace("a text", "kar " * 600), "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize("engine", ["torch", "jax"])

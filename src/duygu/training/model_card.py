@@ -39,7 +39,7 @@ from duygu import Classifier
 Classifier.open("model").predict(["a text"])  # calibrated, long texts read as in training
 
 from transformers import pipeline
-pipeline("text-classification", "model")("a text")  # not calibrated; of a long text it sees the head only
+pipeline("text-classification", "model")("a text", truncation=True)  # not calibrated; of a long text the head only
 ```"""
 
 
