@@ -69,6 +69,8 @@ CASES = [
     ("4 bits without adapters", asked("--set", "quantise=nf4"), "weights of 4 bits cannot learn", "quantise"),
     ("adapters for layers of another family", asked("--set", "lora_rank=4", "--set", "lora_targets=q_proj"),
      "no linear layer's name ends with q_proj", "lora_targets"),
+    ("adapters for one layer", asked("--set", "lora_rank=4", "--set", "lora_targets=1.attention.self.query"),
+     "would have adapters in 1 layers only", "lora_targets"),
     ("adapters and frozen layers", asked("--set", "lora_rank=4", "--set", "frozen=1"), "does not go with adapters",
      "frozen"),
     ("training from adapters", trained_from, "training starts from a whole model", ADAPTERS),

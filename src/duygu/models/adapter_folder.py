@@ -22,12 +22,12 @@ from duygu.files import read_json, write_bytes
 from duygu.models.adapters import adapted_layers, trained_shapes
 from duygu.models.families import Shapes
 from duygu.models.presets import PRESETS
+from duygu.models.source import ADAPTERS as CONFIG
 from duygu.models.source import SAFETENSORS
 from duygu.models.spec import ModelSpec, tensor_shapes
 from duygu.models.weights import LazyTensors, file_digests, read_header, write_safetensors
 from duygu.recipe import Recipe
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 BASE = "base_model_name_or_path"
 PREFIX = "base_model.model."  # of every name in PEFT's files
