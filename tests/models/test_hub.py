@@ -470,6 +470,15 @@ def test_other_formats_are_named(hub, handmade):
     assert "tf_model.h5" not in hub.asked()
 
 
+def test_adapters_of_the_hub_are_named(hub, handmade):
+    content = {name: data for name, data in read(handmade).items() if name != WEIGHTS}
+    hub.add(NAME, {**content, "adapter_config.json": b"{}", "adapter_model.safetensors": b"never fetched"})
+    error = refused()
+    assert error.problem == "the repository holds adapters, not a model"
+    assert f"hf download {NAME}" in error.fix
+    assert "adapter_model.safetensors" not in hub.asked()
+
+
 def test_too_small_a_disk_is_refused_before_the_first_byte(hub, handmade, monkeypatch):
     hub.add(NAME, handmade)
     usage = shutil.disk_usage(handmade)

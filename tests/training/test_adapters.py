@@ -32,6 +32,7 @@ from duygu.training.loop import Job, train
 from duygu.training.parameters import parameter_rules
 from duygu.training.progress import SILENT
 from duygu.use.classifier import Classifier
+from duygu.verdict.compare import CompareRequest, compare
 from tests.training.test_loop import stop_at
 
 RECIPE = Recipe(
@@ -202,6 +203,10 @@ def test_training_from_an_adapter_folder_is_refused(job: Job, base: Path, tmp_pa
     with pytest.raises(ModelError, match="training starts from a whole model") as refused:
         train(replace(job, model=str(job.out / "model"), out=tmp_path / "second"), SILENT)
     assert refused.value.fix.startswith(f"start from {base}, or train the adapters with --merge")
+    compared = CompareRequest(job.data, str(job.out / "model"), tmp_path / "compared", RECIPE)
+    with pytest.raises(ModelError, match="training starts from a whole model"):
+        compare(compared, print)
+    assert not compared.out.exists()
 
 
 def test_disk_space_for_a_merged_model_is_asked_for_first(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +264,13 @@ def test_targets_are_endings_of_names(base: Path) -> None:
     assert [name.partition("layer.")[2] for name in chosen] == [
         f"{number}.attention.{part}" for number in (0, 1) for part in ("self.query", "output.dense")
     ]
+
+
+def test_targets_that_are_in_some_layers_only_are_refused(base: Path) -> None:
+    """JAX scans the layers as one; PyTorch could, and would train another model than its twin."""
+    with pytest.raises(RecipeError, match=r"attention\.self\.query would have adapters in 1 layers only") as refused:
+        adapted_layers(tensor_shapes(spec_of(base)), Recipe(lora_rank=1, lora_targets="value,1.attention.self.query"))
+    assert "such as query, for all 2" in refused.value.fix
 
 
 def test_norms_above_the_layers_of_a_decoder_stay_as_they_are() -> None:
