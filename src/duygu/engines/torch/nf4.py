@@ -53,10 +53,9 @@ class _PackedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        (g_TO,) = gradients
-        codes = ctx.saved_tensors[0]
-        weight_OI = _weight(ctx.saved_tensors, g_TO, 2 * len(codes) // g_TO.shape[-1])
-        return (g_TO @ weight_OI, None, *[None] * len(ctx.saved_tensors))
+        (g_TO,), packed = gradients, ctx.saved_tensors  # once: where layers are computed again, a second look fails
+        weight_OI = _weight(packed, g_TO, 2 * len(packed[0]) // g_TO.shape[-1])
+        return (g_TO @ weight_OI, None, *[None] * len(packed))
 
 
 def _weight(packed: Any, x: Tensor, inputs: int | None = None) -> Tensor:
