@@ -30,7 +30,7 @@ FORMAT = "text-column label-column id-column date-column source-column encoding"
 OPTIONS = {
     "audit": f"split model unlabelled out overwrite strict {FORMAT}",
     "bench": "workloads contenders rounds quick documents data texts model vocabulary out resume overwrite threads",
-    "train": "engine model out recipe set print-recipe seed split split-seed resume overwrite threads fold track "
+    "train": "engine model out recipe set print-recipe seed merge split split-seed resume overwrite threads fold track "
     + FORMAT,
     "compare": "model engines seeds folds margin ensemble protocol jobs out recipe set print-recipe split split-seed "
     f"resume overwrite threads track texts {FORMAT}",
@@ -293,6 +293,21 @@ def test_recipe_is_preset_then_settings_then_seed(tmp_path: Path) -> None:
     chosen = chosen_recipe("tiny", str(tmp_path / "own.toml"), ("epochs=2", "seed=4"), 5)
     assert (chosen.lr, chosen.epochs, chosen.seed) == (0.5, 2, 5)
     assert chosen_recipe("tiny", None, ()).lr != chosen_recipe("tiny", "default", ()).lr
+
+
+def test_merge_is_a_recipe_field_by_a_plain_name(ask: Callable[..., Answer]) -> None:
+    """As --seed it comes after every --set; without adapters there is nothing that it could merge."""
+    chosen = chosen_recipe("tiny", None, ("lora_rank=4", "lora_save=adapter"), merge=True)
+    assert chosen == chosen_recipe("tiny", None, ("lora_rank=4", "lora_save=merged"))
+    _, out, _ = ask("train", "--recipe", "llama-4bit", "--merge", "--print-recipe")
+    assert Recipe.from_toml(out) == recipe_preset("llama-4bit").recipe.changed({"lora_save": "merged"})
+    code, out, err = ask("train", "--model", "tiny", "--merge", "--print-recipe")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "there are no adapters to merge: lora_rank is 0",
+        "  where: --merge",
+        "  fix:   --set lora_rank=16, or leave --merge out",
+    ]
 
 
 @pytest.mark.parametrize("verb", ["train", "compare"])

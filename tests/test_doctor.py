@@ -185,6 +185,12 @@ def test_offline_asks_nobody(online: pytest.MonkeyPatch) -> None:
             listening.accept()
 
 
+def test_a_password_in_the_hubs_address_is_not_shown(online: pytest.MonkeyPatch) -> None:
+    online.setenv("HF_ENDPOINT", "http://user:secret@127.0.0.1:9/hub")
+    online.setenv("HF_HUB_OFFLINE", "1")
+    assert doctor.hub()["endpoint"] == "http://127.0.0.1:9/hub"
+
+
 def test_a_hub_that_never_answers_is_not_waited_for(online: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         online.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
@@ -208,9 +214,11 @@ def test_caches_are_measured_where_the_variables_say(tmp_path: Path, monkeypatch
     (tmp_path / "hub" / "deep" / "loop").symlink_to(tmp_path / "hub", target_is_directory=True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "absent"))
-    compiled, models = doctor.caches()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled, models, packed = doctor.caches()
     assert (models["bytes"], models["files"], models["exists"], models["all"]) == (1000, 1, True, True)
     assert (compiled["path"], compiled["exists"], compiled["bytes"]) == (str(tmp_path / "absent"), False, 0)
+    assert packed["path"] == str(tmp_path / "duygu" / "nf4")
 
 
 def test_models_of_the_hub_are_known_once_their_config_was_fetched(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from duygu import __version__
-from duygu.errors import ModelError, RecipeError
+from duygu.errors import ModelError, RecipeError, without_login
 from duygu.files import read_json
 from duygu.models.checkpoints import CHECKPOINTS
 from duygu.models.presets import PRESETS
@@ -162,6 +162,7 @@ def caches() -> list[Report]:
     places = {
         "compiled by JAX": Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or _cache_home() / "duygu" / "jax"),
         "models of the hub": _hub_cache(),
+        "weights in 4 bits": _cache_home() / "duygu" / "nf4",
     }
     return [_cache(name, path) for name, path in places.items()]
 
@@ -171,13 +172,13 @@ def hub() -> Report:
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
-            return {"endpoint": endpoint, "state": "offline", "detail": f"{variable} is set"}
+            return {"endpoint": without_login(endpoint), "state": "offline", "detail": f"{variable} is set"}
     answers: list[tuple[str, str]] = []
     waiting = threading.Thread(target=lambda: answers.append(_reach(endpoint)), daemon=True)
     waiting.start()  # resolving a name knows no time limit of its own
     waiting.join(HUB_SECONDS + 0.5)
     state, detail = answers[0] if answers else ("unreachable", f"no answer within {HUB_SECONDS:.0f} seconds")
-    return {"endpoint": endpoint, "state": state, "detail": detail}
+    return {"endpoint": without_login(endpoint), "state": state, "detail": detail}
 
 
 def missing(found: list[Report], engines: list[Report]) -> list[Report]:

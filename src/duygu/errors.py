@@ -12,6 +12,7 @@ DuyguError                 1   the program could not do what was asked
 
 from __future__ import annotations
 
+import re
 import signal
 
 
@@ -88,3 +89,8 @@ def printable(text: str, keep: str = "") -> str:
     Labels, ids and messages may come from anyone, and a terminal obeys what it is sent.
     """
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_login(address: str) -> str:
+    """An address as it may be shown: without the name and password that stand before its host."""
+    return re.sub(r"(?<=//)[^/]*@", "", address)

@@ -76,6 +76,9 @@ def trackers(context: click.Context, option: click.Parameter, text: str) -> tupl
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 engine_option = click.option("--engine", metavar="torch|jax", help="Framework to compute with; else what is installed.")
 threads_option = click.option("--threads", metavar="N", type=click.IntRange(0), default=0, help="CPU threads.")
+merge_option = click.option(
+    "--merge", is_flag=True, help="Save a whole model, adapters added to its weights: lora_save=merged."
+)
 seed_option = click.option("--seed", metavar="N", type=click.IntRange(0), help="Seed of head, data order and dropout.")
 split_option = click.option("--split", metavar="FILE", help="Take the split saved in FILE.")
 track_option = click.option(
@@ -124,15 +127,19 @@ class RecipeCommand(click.Command):
                 option.required = True
 
 
-def chosen_recipe(model: str, recipe: str | None, settings: Iterable[str], seed: int | None = None) -> Recipe:
-    """The model's own recipe, or the one named; then every --set; then --seed."""
-    return _changed(_named_recipe(model, recipe), settings, seed)
+def chosen_recipe(
+    model: str, recipe: str | None, settings: Iterable[str], seed: int | None = None, merge: bool = False
+) -> Recipe:
+    """The model's own recipe, or the one named; then every --set; then --seed and --merge."""
+    return _changed(_named_recipe(model, recipe), settings, seed, merge)
 
 
-def show_recipe(model: str | None, recipe: str | None, settings: Iterable[str], seed: int | None = None) -> None:
+def show_recipe(
+    model: str | None, recipe: str | None, settings: Iterable[str], seed: int | None = None, merge: bool = False
+) -> None:
     """Print the recipe that `chosen_recipe` would give as TOML that explains itself."""
     preset = _named_recipe(model, recipe)
-    click.echo(preset.explained(_changed(preset, settings, seed)), nl=False)
+    click.echo(preset.explained(_changed(preset, settings, seed, merge)), nl=False)
 
 
 def _named_recipe(model: str | None, recipe: str | None) -> RecipePreset:
@@ -148,11 +155,15 @@ def _named_recipe(model: str | None, recipe: str | None) -> RecipePreset:
     return recipe_preset(recipe)
 
 
-def _changed(preset: RecipePreset, settings: Iterable[str], seed: int | None) -> Recipe:
+def _changed(preset: RecipePreset, settings: Iterable[str], seed: int | None, merge: bool) -> Recipe:
     from duygu.recipe import parse_settings
 
     changed = preset.recipe.changed(parse_settings(settings))
-    return changed if seed is None else changed.changed({"seed": seed})
+    if merge and not changed.lora_rank:
+        fix = "--set lora_rank=16, or leave --merge out"
+        raise RecipeError("there are no adapters to merge: lora_rank is 0", "--merge", fix)
+    given = {"seed": seed} if seed is not None else {}
+    return changed.changed(given | ({"lora_save": "merged"} if merge else {}))
 
 
 def texts_to_predict(text: str) -> list[str]:

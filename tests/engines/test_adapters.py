@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from duygu.engines import ENGINES, Engine, Placement, open_engine
+from duygu.engines import ENGINES, Engine, Placement, StepKey, open_engine
 from duygu.models import nf4
 from duygu.models.adapters import merged, trained_shapes
 from duygu.models.folder import open_classifier
@@ -77,6 +77,18 @@ def _require_moments_of_what_learns(engine: Engine, state: Any, case: str, form:
     else:
         held = sum(moment.size for moment in state.moments.mu.values())
     assert held == sum(int(np.prod(shape)) for shape in wanted.values())
+
+
+@by_case
+def test_layers_computed_again_have_the_same_gradient_in_torch(case: str) -> None:
+    """Of adapters on weights of 4 bits, dropout on: the oracle is the engine without gradient checkpointing."""
+    plain = adapted.dropping(FORMS["4 bits"])
+    engine, rows = open_engine("torch"), families.batch(case, False)
+    recipes = (plain, replace(plain, gradient_checkpointing=True))
+    one, again = (dict(engine.gradients(adapted.start(engine, case, own), rows, StepKey(13, 3))) for own in recipes)
+    assert max(np.abs(value).max() for value in one.values()) > 1e-3
+    for name, value in one.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
 
 
 def test_adapters_drop_what_they_read() -> None:

@@ -53,6 +53,7 @@ class Repo:
     refs: dict[str, str] = field(default_factory=dict)
     pulls: list[tuple[int, str, str, str]] = field(default_factory=list)
     gated: bool = False
+    accepted: bool = True  # its terms, by whom the token belongs to
     private: bool = False
 
     def commit(self, files: Mapping[str, bytes], ref: str = "main", parent: str | None = None) -> str:
@@ -201,8 +202,9 @@ class _Handler(BaseHTTPRequestHandler):
         commit = repo.find(unquote(revision))
         if commit is None:
             self._no_revision()
-        elif repo.gated and not self.request_.authorized:
-            self._send(401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
+        elif repo.gated and not (self.request_.authorized and repo.accepted):
+            status = 403 if self.request_.authorized else 401
+            self._send(status, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
         elif name not in commit.files:
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit.id})
         else:

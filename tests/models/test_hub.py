@@ -18,7 +18,7 @@ from small_models import LABELS
 
 from duygu.errors import ModelError
 from duygu.models.folder import Model, open_model, weights_digest
-from duygu.models.hub import conversion_branch, look_up, repo_cache
+from duygu.models.hub import address, conversion_branch, look_up, repo_cache
 from duygu.models.source import ORIGIN, copy_model, find_model, hub_name, pinned
 from tests.failing_disk import DISK
 
@@ -406,10 +406,33 @@ def test_a_gated_model_says_whom_to_ask(hub, handmade, monkeypatch):
     error = refused()
     assert "gated" in error.problem
     assert error.where == f"{hub.url}/{NAME}"
-    assert "ask for access" in error.fix
+    assert error.fix.startswith("accept its terms on that page")
+    assert all(words in error.fix for words in ("hf auth login", "HF_TOKEN", "folder"))
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert numbers() == numbers(handmade)
     assert not any(one.authorized for one in hub.requests if "/storage/" in one.path)  # no other origin gets the token
+
+
+def test_a_gated_model_whose_terms_were_not_accepted_says_so_and_quotes_no_token(hub, handmade, monkeypatch):
+    """403 and ``X-Error-Code: GatedRepo``, as the hub answers who is logged in and has not accepted."""
+    hub.add(NAME, handmade).gated = True
+    hub.repos[NAME].accepted = False
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    error = refused()
+    assert "gated" in error.problem
+    assert error.where == f"{hub.url}/{NAME}"
+    assert error.fix.startswith("accept its terms on that page")
+    assert TOKEN not in str(error) + error.problem + error.where + error.fix
+    assert WEIGHTS not in hub.asked()
+    hub.repos[NAME].accepted = True
+    assert numbers() == numbers(handmade)
+
+
+def test_an_address_is_shown_without_its_password(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "https://user:secret@mirror.example/hub")
+    assert address("owner/model@main") == "https://mirror.example/hub/owner/model"
 
 
 def test_a_private_model_needs_the_right_token(hub, handmade, monkeypatch):
@@ -445,6 +468,15 @@ def test_other_formats_are_named(hub, handmade):
     assert "neither model.safetensors nor pytorch_model.bin" in error.problem
     assert "tf_model.h5" in error.problem
     assert "tf_model.h5" not in hub.asked()
+
+
+def test_adapters_of_the_hub_are_named(hub, handmade):
+    content = {name: data for name, data in read(handmade).items() if name != WEIGHTS}
+    hub.add(NAME, {**content, "adapter_config.json": b"{}", "adapter_model.safetensors": b"never fetched"})
+    error = refused()
+    assert error.problem == "the repository holds adapters, not a model"
+    assert f"hf download {NAME}" in error.fix
+    assert "adapter_model.safetensors" not in hub.asked()
 
 
 def test_too_small_a_disk_is_refused_before_the_first_byte(hub, handmade, monkeypatch):

@@ -20,6 +20,7 @@ from duygu.models.folder import Model, open_classifier, open_model, write_model
 from duygu.models.spec import read_spec, write_config
 from duygu.recipe import Recipe
 from duygu.training.plan import assemble, exact_shape
+from duygu.use.classifier import Classifier
 
 BEGIN, END, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>"
 TEXTS = ["Hisseler yükseldi, kâr arttı.", "Düşüş", "", "zarar  açıkladı\n\n2024'te", "İŞ dünyası 😀 ığdır"]
@@ -113,6 +114,16 @@ def test_cut_documents_keep_their_beginning_token(folder: Path) -> None:
     encoded = opened(folder, PAD).tokenizer.encode([TEXTS[0] * 3], 10, 0.5)
     whole = opened(folder, PAD).tokenizer.encode([TEXTS[0] * 3], 1000, 0.5)
     assert encoded.ids.tolist() == [*whole.ids[:5], *whole.ids[-5:]]
+
+
+@pytest.mark.parametrize("engine", ["torch", "jax"])
+def test_a_text_without_tokens_is_answered_alike_in_any_batch(folder: Path, engine: str) -> None:
+    """Where no special token stands around a text, nothing is left of an empty one that could answer for it."""
+    changed(folder, "tokenizer.json", post_processor=None)
+    classifier = Classifier.open(saved(folder, opened(folder, PAD)), engine, threads=1)
+    alone, among = classifier.logits([""]), classifier.logits(["yükseldi", "", "Düşüş"])
+    np.testing.assert_allclose(among[1], alone[0], atol=1e-6)
+    assert np.abs(among[1] - among[0]).max() > 1e-3
 
 
 def test_without_a_padding_token_the_error_names_one(folder: Path) -> None:

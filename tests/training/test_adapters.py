@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +13,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from duygu.data.corpus import read_corpus
 from duygu.data.tokens import TextTokenizer
 from duygu.errors import ModelError, RecipeError, UserError
 from duygu.models import packed_cache
 from duygu.models.adapters import adapted_layers, initial_adapter
-from duygu.models.folder import open_model, write_model
+from duygu.models.families import Shapes
+from duygu.models.folder import open_model, quantised, write_model
 from duygu.models.presets import PRESETS, recipe_preset
-from duygu.models.spec import ModelSpec, tensor_shapes
+from duygu.models.spec import ModelSpec, parameters, tensor_shapes
 from duygu.models.weights import initialise
 from duygu.recipe import Recipe
 from duygu.scale.memory import with_recipe
+from duygu.training import preparation
 from duygu.training.loop import Job, train
 from duygu.training.parameters import parameter_rules
 from duygu.training.progress import SILENT
 from duygu.use.classifier import Classifier
+from duygu.verdict.compare import CompareRequest, compare
 from tests.training.test_loop import stop_at
 
 RECIPE = Recipe(
@@ -116,6 +122,102 @@ def test_weights_are_quantised_once(job: Job, monkeypatch: pytest.MonkeyPatch) -
         train(replace(job, recipe=replace(RECIPE, epochs=1), overwrite=True), SILENT)
 
 
+def test_only_who_holds_its_lock_deletes_what_is_damaged_in_the_cache(
+    job: Job, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may make it anew between the look at it and the deletion."""
+    model = open_model(base, ("one", "other"), 13, list)
+    sound = quantised(model, RECIPE, SILENT)
+    (kept,) = [path for path in packed_cache.cache_folder().iterdir() if path.is_dir()]
+    whole = (kept / packed_cache.PACKED).read_bytes()
+    looks: list[bool] = []
+
+    def look(place: Path, wanted: Shapes) -> bool:
+        looks.append(is_sound(place, wanted))
+        if len(looks) == 1:  # now somebody else makes it anew
+            (place / packed_cache.PACKED).write_bytes(whole)
+        return looks[-1]
+
+    is_sound = packed_cache._is_sound
+    (kept / packed_cache.PACKED).write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(packed_cache, "_is_sound", look)
+    monkeypatch.setattr(packed_cache, "quantise_all", None)
+    found = quantised(model, RECIPE, SILENT)
+    assert looks == [False, True]
+    assert all(np.array_equal(found[name], sound[name]) for name in sound)
+
+
+def test_two_processes_quantise_once(base: Path, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from duygu.models.folder import open_model, quantised
+from duygu.models.weights import weights_digest
+from duygu.recipe import Recipe
+model = open_model({str(base)!r}, ("one", "other"), 13, list)
+print(weights_digest(quantised(model, Recipe(lora_rank=4, quantise="nf4")).items()))
+"""
+    several = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = [one.communicate() for one in several]
+    assert [one.returncode for one in several] == [0, 0], answers
+    assert len({out for out, _ in answers}) == 1
+    assert sum("quantising" in talk for _, talk in answers) == 1
+
+
+def opened_again(job: Job) -> Classifier:
+    return Classifier.open(job.out, "torch", threads=1)
+
+
+def test_adapters_whose_base_is_gone_say_where_it_was(job: Job, base: Path, tmp_path: Path) -> None:
+    """And opening works again where the new place is written, as the message says."""
+    home = Path(shutil.copytree(base, tmp_path / "home"))
+    train(replace(job, model=str(home), recipe=replace(RECIPE, epochs=1)), SILENT)
+    before = opened_again(job).logits(["profit"])
+    home.rename(tmp_path / "moved")
+    with pytest.raises(ModelError) as refused:
+        opened_again(job)
+    config = job.out / "model" / "adapter_config.json"
+    assert refused.value.problem == f"the model that these adapters belong to is no longer there: {home}"
+    assert refused.value.where == f"{config}: base_model_name_or_path"
+    config.write_text(config.read_text().replace(str(home), str(tmp_path / "moved")))
+    np.testing.assert_array_equal(opened_again(job).logits(["profit"]), before)
+
+
+@pytest.mark.parametrize("quantise", ["none", "nf4"])
+def test_adapters_are_not_opened_over_other_weights(job: Job, base: Path, tmp_path: Path, quantise: str) -> None:
+    """Shapes and names are the same, so that nothing else would tell."""
+    home = Path(shutil.copytree(base, tmp_path / "home"))
+    train(replace(job, model=str(home), recipe=replace(RECIPE, epochs=1, quantise=quantise)), SILENT)
+    opened_again(job)
+    tensors = load_file(home / "model.safetensors")
+    name = "bert.encoder.layer.0.output.dense.weight"
+    save_file({**tensors, name: tensors[name] + np.float32(1e-3)}, home / "model.safetensors")
+    with pytest.raises(ModelError, match="trained beside other weights than those that are now in"):
+        opened_again(job)
+
+
+def test_training_from_an_adapter_folder_is_refused(job: Job, base: Path, tmp_path: Path) -> None:
+    train(replace(job, recipe=replace(RECIPE, epochs=1)), SILENT)
+    with pytest.raises(ModelError, match="training starts from a whole model") as refused:
+        train(replace(job, model=str(job.out / "model"), out=tmp_path / "second"), SILENT)
+    assert refused.value.fix.startswith(f"start from {base}, or train the adapters with --merge")
+    compared = CompareRequest(job.data, str(job.out / "model"), tmp_path / "compared", RECIPE)
+    with pytest.raises(ModelError, match="training starts from a whole model"):
+        compare(compared, print)
+    assert not compared.out.exists()
+
+
+def test_disk_space_for_a_merged_model_is_asked_for_first(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result larger than its checkpoints must not be found too large when hours are over."""
+    asked: list[int] = []
+    monkeypatch.setattr(preparation, "require_space", lambda _, needed: asked.append(needed))
+    for lora_save in ("adapter", "merged"):
+        train(replace(job, recipe=replace(RECIPE, epochs=1, lora_save=lora_save), overwrite=True), SILENT)
+    assert asked[1] - asked[0] == 4 * parameters(spec_of(Path(job.model)))
+
+
 def test_a_run_does_not_go_on_over_other_weights(job: Job, base: Path, tmp_path: Path) -> None:
     stop_at(job, 3)
     model = open_model(base, ("one", "other"), 14, list)
@@ -162,6 +264,13 @@ def test_targets_are_endings_of_names(base: Path) -> None:
     assert [name.partition("layer.")[2] for name in chosen] == [
         f"{number}.attention.{part}" for number in (0, 1) for part in ("self.query", "output.dense")
     ]
+
+
+def test_targets_that_are_in_some_layers_only_are_refused(base: Path) -> None:
+    """JAX scans the layers as one; PyTorch could, and would train another model than its twin."""
+    with pytest.raises(RecipeError, match=r"attention\.self\.query would have adapters in 1 layers only") as refused:
+        adapted_layers(tensor_shapes(spec_of(base)), Recipe(lora_rank=1, lora_targets="value,1.attention.self.query"))
+    assert "such as query, for all 2" in refused.value.fix
 
 
 def test_norms_above_the_layers_of_a_decoder_stay_as_they_are() -> None:

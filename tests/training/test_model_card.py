@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from duygu.verdict.metrics import scores
 HOSTILE = "<script>alert(1)</script> | `x` [a](https://evil.example)\n# title"
 
 
-def card(name: str = HOSTILE) -> str:
+def card(name: str = HOSTILE, **changes: object) -> str:
     found = scores(np.eye(2, dtype=np.float32), np.array([0, 1], np.int32), (name, "good")).as_json()
     metrics = {
         "test": found, "validation": found, "engine": "torch", "seed": 13, "precision": "fp32", "model": name,
@@ -31,7 +32,7 @@ def card(name: str = HOSTILE) -> str:
         "corpus": "c" * 64, "split": "s" * 64, "split_seed": 7, "warnings": [f"odd: {name}"],
     }  # fmt: skip
     environment = {"device": "cpu", "versions": {"torch": "2"}, "model_revision": 'owner/"name"@abc'}
-    return model_card(metrics, data, environment, Recipe(epochs=4))
+    return model_card(metrics, data, environment, Recipe(epochs=4).changed(changes))
 
 
 def test_a_card_says_what_the_issue_of_a_model_needs() -> None:
@@ -39,6 +40,17 @@ def test_a_card_says_what_the_issue_of_a_model_needs() -> None:
     for part in ("c" * 64, "s" * 64, "seed 7", "train 6, test 4", "epoch 3 of 4", "epochs = 4", "1.2500", "2 test"):
         assert part in text
     assert text.startswith('---\nlibrary_name: transformers\npipeline_tag: text-classification\nbase_model: "owner/')
+
+
+def test_a_card_of_adapters_says_how_adapters_are_loaded() -> None:
+    """transformers alone would make a new head; PEFT must be told how many labels there are."""
+    text = card("bad", lora_rank=4)
+    assert text.startswith("---\nlibrary_name: peft\n")
+    assert 'AutoPeftModelForSequenceClassification.from_pretrained("model", num_labels=2)' in text
+    assert "pipeline(" not in text
+    for whole in (card("bad", lora_rank=4, lora_save="merged"), card("tiny", lora_rank=4)):
+        assert "pipeline(" in whole
+        assert "peft" not in whole
 
 
 def test_hostile_names_stay_text_in_a_card() -> None:
@@ -62,6 +74,17 @@ def test_lengths_are_counted_in_bins_whose_last_holds_the_rest() -> None:
     assert sum(found["counts"]) == 100
     assert found["counts"][-1] == 1
     assert len(found["counts"]) * found["width"] > 256
+
+
+def test_a_card_loads_the_model_as_it_says_even_for_a_long_text(
+    tiny_runs: dict[str, tuple[Path, dict[str, object]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of the card itself, on a text that is longer than the model's positions."""
+    folder, _ = tiny_runs["torch"]
+    text = (folder / "model" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(folder)
+    exec(compile(code.replace("a text", "kar " * 600), "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize("engine", ["torch", "jax"])

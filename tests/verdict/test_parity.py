@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duygu.data.corpus import read_corpus
 from duygu.data.windows import Windows
 from duygu.engines import Engine, open_engine
 from duygu.models.folder import write_model
@@ -95,6 +96,24 @@ def test_engines_and_transformers_agree_on_windows(request_: Request, torch_side
     result = judge([one := measure("torch", divided), measure("jax", divided), measure("transformers", divided)])
     assert result.passed, result.checks
     assert np.abs(one.logits - torch_side.logits).max() > 1e-2, "read whole they are others"
+
+
+@pytest.fixture
+def adapted(request_: Request, texts: Path, tmp_path: Path) -> Request:
+    """What the command prepares for a recipe with adapters on weights of 4 bits."""
+    settings = {"lora_rank": "4", "quantise": "nf4-double", "lora_dropout": "0.1", "lr": "1e-2", "length": "32"}
+    return parity._prepare(request_.model, read_corpus(texts), tmp_path, 4, 16, 13, settings, 1)
+
+
+def test_engines_and_transformers_agree_on_adapters(adapted: Request) -> None:
+    """Both train adapters, not the head alone; transformers computes with the numbers that the 4 bits stand for."""
+    one, other, reference = (measure(party, adapted) for party in ("torch", "jax", "transformers"))
+    result = judge([one, other, reference])
+    assert result.passed, result.checks
+    assert sum("lora_B" in name and np.abs(x).max() > 0 for name, x in one.gradients.items()) == 12
+    assert not any(name.endswith("query.weight") for name in one.gradients)
+    whole = parity._reference_logits(replace(adapted, reference=""))
+    assert np.abs(whole - reference.logits).max() > 1e-4, "in full the weights are others"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

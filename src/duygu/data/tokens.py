@@ -166,9 +166,9 @@ class TextTokenizer:
     ) -> Encoded:
         """Encode N texts to at most ``length`` tokens each, special ones included, or to what ``windows`` of them hold.
 
-        Of a longer document ``head_share`` of the room is its head, the rest its tail; one without any token is read as
-        the padding token. `Windows` has what ``overlap`` is. Raises `ModelError` where ``length`` leaves no room, or
-        where the library fails by the tokenizer's rules.
+        Of a longer document ``head_share`` of the room is its head, the rest its tail. `Windows` has what ``overlap``
+        is. No document is without a token, since one must answer for it. Raises `ModelError` where ``length`` leaves no
+        room, or where the library fails by the tokenizer's rules.
         """
         special = len(self._prefix) + len(self._suffix)
         room = length - special
@@ -180,7 +180,7 @@ class TextTokenizer:
         limit = length if divided is None else divided.limit
         room = limit - special
         head = round(room * head_share)
-        nothing = [] if special else [self.pad_id]
+        nothing = self._nothing()
         whole: list[int] = []
         flat = array("i")  # takes Python's numbers faster than numpy does
         for start in range(0, len(texts), CHUNK):
@@ -214,6 +214,12 @@ class TextTokenizer:
         entries = _by_id(self._plain)
         if type(self._plain.model).__name__ == "WordPiece" and len(entries) == self.vocabulary:
             write_text(folder / "vocab.txt", "\n".join([*entries, ""]))
+
+    def _nothing(self) -> list[int]:
+        """What stands for a text without tokens: nothing where a frame is left of it, else what is for the unknown."""
+        if self._prefix or self._suffix:
+            return []
+        return [self.pad_id if self.blank_id is None else self.blank_id]
 
     def _encode_chunk(self, texts: Sequence[str]) -> list[Encoding]:
         """Encodings without special tokens.

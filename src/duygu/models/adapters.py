@@ -8,6 +8,8 @@ Names are PEFT's, ``LAYER.lora_A.weight``; A starts as PEFT starts it, uniform u
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
@@ -36,7 +38,11 @@ def linear_layers(shapes: Shapes) -> tuple[str, ...]:
 
 
 def adapted_layers(shapes: Shapes, recipe: Recipe) -> tuple[str, ...]:
-    """Those of them that have adapters; raises `RecipeError` for a target that is the name of none."""
+    """Those of them that have adapters.
+
+    Raises `RecipeError` for a target that is the name of none, or of some layer's only: layers are alike (JAX scans
+    them as one).
+    """
     layers = linear_layers(shapes)
     if not recipe.lora_rank or recipe.lora_targets == "all-linear":
         return layers if recipe.lora_rank else ()
@@ -46,7 +52,13 @@ def adapted_layers(shapes: Shapes, recipe: Recipe) -> tuple[str, ...]:
             known = ", ".join(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
             problem = f"lora_targets = {recipe.lora_targets!r}: no linear layer's name ends with {target}"
             raise RecipeError(problem, "recipe field lora_targets", f"give all-linear, or of these: {known}")
-    return tuple(layer for layer in layers if any(_ends_with(layer, target) for target in targets))
+    chosen = tuple(layer for layer in layers if any(_ends_with(layer, target) for target in targets))
+    there, have = (Counter(map(_in_any_layer, names)) for names in (layers, chosen))
+    for kind in (kind for kind in have if have[kind] < there[kind]):
+        problem = f"lora_targets = {recipe.lora_targets!r}: {kind} would have adapters in {have[kind]} layers only"
+        fix = f"give endings without a layer's number, such as {kind.rpartition('.')[2]}, for all {there[kind]}"
+        raise RecipeError(problem, "recipe field lora_targets", fix)
+    return chosen
 
 
 def adapter_shapes(shapes: Shapes, recipe: Recipe) -> Shapes:
@@ -163,6 +175,11 @@ def merged(base: Tensors, trained: Tensors, spec: ModelSpec, recipe: Recipe) -> 
             a_RI, b_OR = (trained[f"{layer}.lora_{part}.weight"] for part in "AB")
             weight = weight + np.float32(recipe.lora_alpha / recipe.lora_rank) * (b_OR @ a_RI)
         yield name, weight
+
+
+def _in_any_layer(name: str) -> str:
+    """The name of a linear layer within the model's layers, without the number of its own."""
+    return re.sub(r"^.*layers?\.\d+\.", "", name)
 
 
 def _ends_with(layer: str, target: str) -> bool:

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from duygu.errors import ModelError
+from duygu.errors import ModelError, without_login
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -132,7 +132,7 @@ def is_offline() -> bool:
 
 def address(name: str = "") -> str:
     """Where the hub is (``HF_ENDPOINT``), or a model's page there."""
-    return f"{constants.ENDPOINT}/{name.partition('@')[0]}".rstrip("/")
+    return f"{without_login(constants.ENDPOINT)}/{name.partition('@')[0]}".rstrip("/")
 
 
 def total_bytes(files: Iterable[RemoteFile]) -> int:
@@ -147,7 +147,8 @@ def hub_errors(name: str, needed: int = 0) -> Generator[None]:
         yield
     except GatedRepoError as error:
         problem = f"{name} is gated: its owner decides who may download it"
-        raise ModelError(problem, address(name), f"ask for access on that page, then {LOGIN}") from error
+        fix = f"accept its terms on that page, or ask for access there, then {LOGIN}; or give a folder that holds it"
+        raise ModelError(problem, address(name), fix) from error
     except RepositoryNotFoundError as error:
         problem = f"there is no folder {name!r} here, and no such model on the hub that you may see"
         fix = f"check the spelling; for a private model {LOGIN}; duygu models lists the presets"

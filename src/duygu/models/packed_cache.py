@@ -9,25 +9,22 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from duygu.errors import ModelError
-from duygu.files import delete_folder, file_digest, make_folder, new_folder, require_space
+from duygu.files import delete_folder, make_folder, new_folder, require_space
 from duygu.models.adapters import quantise_all, quantised_shapes
 from duygu.models.families import Shapes
 from duygu.models.progress import Progress
-from duygu.models.weights import LazyTensors, read_header, write_safetensors
+from duygu.models.weights import LazyTensors, file_digests, read_header, write_safetensors
 from duygu.recipe import Recipe
 
 PACKED = "packed.safetensors"
 FORM = "1"  # of the files: another one is another key
 MORE_ROOM = "free some space, or set XDG_CACHE_HOME to a disk with more"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def cached(
@@ -42,6 +39,8 @@ def cached(
         make_folder(kept.parent)
         with WeakFileLock(kept.with_name(f"{kept.name}.lock")):
             if not _is_sound(kept, wanted):
+                if kept.exists():  # and somebody damaged it
+                    delete_folder(kept)
                 progress.message(f"quantising the weights to 4 bits, once, into {kept}")
                 _quantise(kept, tensors, shapes, wanted, recipe)
     return LazyTensors({name: stored.read for name, stored in read_header(kept / PACKED).items()})
@@ -60,36 +59,19 @@ def of_bytes(shapes: Shapes, recipe: Recipe) -> frozenset[str]:
 
 def _key(files: Sequence[Path], wanted: Shapes, recipe: Recipe) -> str:
     digest = hashlib.sha256(f"{FORM} {recipe.quantise} {sorted(wanted.items())}".encode())
-    for path in files:
-        digest.update(_digest(path).encode())
+    for one in file_digests(files):
+        digest.update(one.encode())
     return digest.hexdigest()
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file; in the hub's cache that is its name."""
-    real = path.resolve()
-    status = real.stat()
-    return real.name if _DIGEST.fullmatch(real.name) else _digest_of(real, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache
-def _digest_of(path: Path, size: int, changed: int) -> str:
-    """Read once a process, unless it changes."""
-    return file_digest(path)
-
-
 def _is_sound(kept: Path, wanted: Shapes) -> bool:
-    """Whether the tensors are there and whole; what somebody damaged goes."""
+    """Whether the tensors are there and whole. It deletes nothing: others may have just made them anew."""
     if not kept.exists():
         return False
     try:
-        found = {name: stored.shape for name, stored in read_header(kept / PACKED).items()}
+        return {name: stored.shape for name, stored in read_header(kept / PACKED).items()} == wanted
     except ModelError:
-        found = None
-    if found == wanted:
-        return True
-    delete_folder(kept)
-    return False
+        return False
 
 
 def _quantise(kept: Path, tensors: Mapping[str, np.ndarray], shapes: Shapes, wanted: Shapes, recipe: Recipe) -> None:

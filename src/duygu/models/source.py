@@ -34,6 +34,7 @@ SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 SMALL = ("config.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.txt")
 RUN_FILES = (".json", ".txt", ".model", ".safetensors")  # what a run may need; code and pickles stay behind
+ADAPTERS = "adapter_config.json"  # in place of a model: what a PEFT folder says of its adapters
 ORIGIN = "duygu-origin.json"  # beside a copied model: which commit of the hub it is
 FETCH_AGAIN = "fetch the index and all shards again from the model's source"
 ANY_LABELS = ("a", "b")
@@ -258,6 +259,9 @@ def _weight_files(remote: Remote, progress: Progress) -> list[str]:
                 problem = f"the index names shards that are not there: {', '.join(absent)}"
                 raise ModelError(problem, f"{remote.pinned}: {index}", "choose another revision of the model")
             return [index, *sorted(shards)]
+    if ADAPTERS in remote.files:
+        fix = f"fetch them with `hf download {remote.repo} --local-dir FOLDER` and predict with that folder"
+        raise ModelError("the repository holds adapters, not a model", f"{remote.pinned}: {ADAPTERS}", fix)
     problem = f"the model has neither {SAFETENSORS[0]} nor {PICKLES[0]}; it has: {', '.join(sorted(remote.files))}"
     raise ModelError(problem[:1000], remote.pinned, "choose a model with PyTorch or safetensors weights")
 

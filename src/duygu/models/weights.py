@@ -12,9 +12,11 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duygu.errors import ModelError
-from duygu.files import on_disk
+from duygu.files import file_digest, on_disk
 from duygu.models.families import Shapes
 from duygu.models.spec import ModelSpec
 
@@ -31,6 +33,7 @@ Weights = NDArray[np.float32]
 HEADER_BYTES = 8 * 2**20  # a header of 400 tensors takes 50 kB
 _FLOATS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"), "F64": np.dtype("<f8")}
 _STORED = {**_FLOATS, "U8": np.dtype("u1")}  # bytes: duygu's own quantised weights, and nobody else's
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _POINTER = b"version https://git-lfs"  # what git keeps in place of a large file
 _DAMAGED = "fetch the file again: it was cut short, damaged or is not safetensors"
 
@@ -155,6 +158,22 @@ def weights_digest(tensors: Iterable[tuple[str, np.ndarray]]) -> str:
         array = tensor if tensor.dtype == np.uint8 else _little(tensor)
         lines.append(f"{name} {array.shape} {hashlib.sha256(array.data).hexdigest()}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def file_digests(files: Sequence[Path]) -> tuple[str, ...]:
+    """SHA-256 of each file; in the hub's cache that is its name. Others are read once a process, unless they change."""
+    found: list[str] = []
+    for path in files:
+        real = path.resolve()
+        status = real.stat()
+        named = _DIGEST.fullmatch(real.name)
+        found.append(real.name if named else _digest_of(real, status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
 
 
 def write_safetensors(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from duygu.errors import printable
+from duygu.models.adapter_folder import leaves_adapters
 from duygu.recipe import Recipe
 from duygu.verdict.metrics import Scores
 
@@ -19,16 +20,16 @@ Json = Mapping[str, Any]
 
 def model_card(metrics: Json, data: Json, environment: Json, recipe: Recipe) -> str:
     """Markdown with a front matter that the hub reads, from the content of a run's files."""
-    test = Scores.from_json(metrics["test"])
+    test, adapters = Scores.from_json(metrics["test"]), leaves_adapters(metrics["model"], recipe)
     sections = (
         ("Scores", _scores(test)),
         ("Confidence", _confidence(metrics, test)),
         ("Data", _data(data)),
         ("Training", _training(metrics, environment, recipe)),
         ("Limits", _limits(metrics, data, test)),
-        ("How to load it", LOAD),
+        ("How to load it", LOAD_ADAPTERS.format(labels=len(test.labels)) if adapters else LOAD),
     )
-    parts = [_front(environment), "# Text classifier", _summary(metrics, test)]
+    parts = [_front(environment, adapters), "# Text classifier", _summary(metrics, test)]
     parts += [f"## {title}\n\n{text}" for title, text in sections]
     return "\n\n".join(parts) + "\n"
 
@@ -38,15 +39,26 @@ from duygu import Classifier
 Classifier.open("model").predict(["a text"])  # calibrated, long texts read as in training
 
 from transformers import pipeline
-pipeline("text-classification", "model")("a text")  # not calibrated; of a long text it sees the head only
+pipeline("text-classification", "model")("a text", truncation=True)  # not calibrated; of a long text the head only
 ```"""
 
 
-def _front(environment: Json) -> str:
+LOAD_ADAPTERS = """These are adapters; the model that they belong to is named in `adapter_config.json` and must exist.
+
+```python
+from duygu import Classifier
+Classifier.open("model").predict(["a text"])  # calibrated, long texts read as in training
+
+from peft import AutoPeftModelForSequenceClassification
+AutoPeftModelForSequenceClassification.from_pretrained("model", num_labels={labels})  # not calibrated
+```"""
+
+
+def _front(environment: Json, adapters: bool) -> str:
     """YAML for the hub; a JSON string is a YAML string, whatever it holds."""
     revision = environment.get("model_revision")
     origin = [f"base_model: {json.dumps(str(revision).partition('@')[0])}"] if revision else []
-    lines = ["library_name: transformers", "pipeline_tag: text-classification", *origin]
+    lines = [f"library_name: {'peft' if adapters else 'transformers'}", "pipeline_tag: text-classification", *origin]
     return "\n".join(["---", *lines, "---"])
 
 

@@ -23,11 +23,12 @@ from duygu.data.tokens import Encoded
 from duygu.engines import Engine, EngineName, Placement, open_engine
 from duygu.errors import RecipeError
 from duygu.files import require_space
+from duygu.models.adapter_folder import leaves_adapters
 from duygu.models.adapters import joined, require_adaptable, with_adapters
 from duygu.models.fallback import THROUGH, version
 from duygu.models.folder import Model, open_model, quantised, weights_digest
 from duygu.models.source import pinned
-from duygu.models.spec import tensor_shapes, with_dropout
+from duygu.models.spec import parameters, tensor_shapes, with_dropout
 from duygu.models.weights import LazyTensors, initialise
 from duygu.recipe import Recipe
 from duygu.training.augmentation import Augmentation, Vocabulary, augmentation
@@ -134,7 +135,7 @@ def set_up(job: Job, folder: RunFolder, corpus: Corpus, split: Split, progress: 
     augment = augmentation(lambda: _vocabulary(model), recipe)
     plan = make_plan(split.train, encoded.lengths, recipe, engine.static_shapes, encoded.windows)
     checkpoints = Checkpoints(folder.checkpoints, model.spec, job.recipe)
-    require_space(folder.path, checkpoints.missing_bytes())
+    require_space(folder.path, checkpoints.missing_bytes() + _whole_bytes(model, job.recipe))
     validation, test = (
         evaluation_batches(part, encoded.lengths, engine.static_shapes, windows=encoded.windows)
         for part in (split.validation, split.test)
@@ -221,6 +222,12 @@ def _require_names(recipe: Recipe, model: Model) -> None:
     if recipe.layer_decay < 1 and not layers_of(model.tensors):
         problem = f"layer_decay = {recipe.layer_decay}, but the tensors of {model.spec.family} number no layers"
         raise RecipeError(problem, "recipe field layer_decay", "set it to 1 for this model")
+
+
+def _whole_bytes(model: Model, recipe: Recipe) -> int:
+    """Disk space of a result that is larger than its checkpoints: the whole model, adapters merged into it."""
+    merges = recipe.lora_rank and not leaves_adapters(model.name, recipe)
+    return 4 * parameters(model.spec) if merges else 0
 
 
 def _vocabulary(model: Model) -> Vocabulary:

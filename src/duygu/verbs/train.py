@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -14,6 +14,7 @@ from duygu.options import (
     folder_options,
     format_options,
     json_option,
+    merge_option,
     recipe_options,
     seed_option,
     show_recipe,
@@ -21,10 +22,6 @@ from duygu.options import (
     track_option,
 )
 from duygu.verbs.output import console, print_json, require_sound, say
-
-if TYPE_CHECKING:
-    from duygu.data.sources import DataFormat
-    from duygu.engines import EngineName
 
 
 @click.command(cls=RecipeCommand, short_help="Fine-tune a model with one engine.")
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to write.")
 @recipe_options
 @seed_option
+@merge_option
 @data_options
 @format_options
 @folder_options
@@ -42,23 +40,15 @@ if TYPE_CHECKING:
 @track_option
 @json_option
 def train(
-    data: str,
-    engine: EngineName,
     model: str,
     out: Path,
     recipe: str | None,
     settings: tuple[str, ...],
     print_recipe: bool,
     seed: int | None,
-    split: str | None,
-    split_seed: int,
-    resume: bool,
-    overwrite: bool,
-    threads: int,
-    fold: int | None,
-    track: tuple[str, ...],
+    merge: bool,
     as_json: bool,
-    format: DataFormat,
+    **options: Any,
 ) -> None:
     """Fine-tune MODEL on DATA with one engine and write a run folder.
 
@@ -66,10 +56,11 @@ def train(
     Example:
       duygu train texts/ --engine torch --model tiny --out run --set epochs=3
       duygu train news.csv --text-column body --label-column mood --engine jax --model tiny --out run
+      duygu train texts/ --engine jax --model berturk --out run --set lora_rank=16 --merge
       duygu train --recipe report-2024 --print-recipe > mine.toml
     """
     if print_recipe:
-        show_recipe(model, recipe, settings, seed)
+        show_recipe(model, recipe, settings, seed, merge)
         return
     from duygu.training.loop import Job
     from duygu.training.loop import train as run
@@ -77,21 +68,7 @@ def train(
     from duygu.verdict.page import write_page
     from duygu.verdict.report import print_run
 
-    job = Job(
-        data=data,
-        model=model,
-        engine=engine,
-        recipe=chosen_recipe(model, recipe, settings, seed),
-        out=out,
-        split=split,
-        split_seed=split_seed,
-        threads=threads,
-        resume=resume,
-        overwrite=overwrite,
-        fold=fold,
-        format=format,
-        track=track,
-    )
+    job = Job(model=model, recipe=chosen_recipe(model, recipe, settings, seed, merge), out=out, **options)
     with shown_progress() as progress:
         metrics = run(job, progress)
     page = write_page(out)

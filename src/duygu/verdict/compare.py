@@ -16,6 +16,7 @@ from duygu.data.corpus import read_corpus
 from duygu.data.doubts import label_doubts
 from duygu.data.duplicates import duplicate_groups
 from duygu.files import locked, make_folder, sweep, write_json, write_text
+from duygu.models.adapter_folder import refuse_adapters
 from duygu.models.source import require_engines
 from duygu.training.machine import cores
 from duygu.verdict.audit import brief_audit
@@ -39,6 +40,7 @@ def compare(request: CompareRequest, say: Say) -> dict[str, Any]:
     out = request.out
     for model in () if request.resume else request.models:  # one that goes on has been asked before
         require_engines(model.source, request.engines)
+        refuse_adapters(Path(model.source))
     make_folder(out)
     with locked(out):
         sweep(out)

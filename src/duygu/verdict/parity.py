@@ -2,7 +2,8 @@
 
 Each engine runs in a process of its own from the same start, in fp32: logits without dropout, gradients and a short
 training with dropout on. The parent, which imports no framework, compares. Where transformers is installed it is the
-third party: it loads the same start from a folder and its logits are compared too.
+third party: it loads the same start from a folder and its logits are compared too. Of weights in 4 bits that folder
+holds the numbers that they stand for; adapters add nothing before the first step, so their logits are the model's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from duygu.data.tokens import Encoded
 from duygu.data.windows import Windows
 from duygu.engines import ENGINES, Placement, StepKey, open_engine
 from duygu.errors import DuyguError
+from duygu.models.adapters import merged, require_adaptable, with_adapters
 from duygu.models.folder import open_classifier, open_model, write_model
 from duygu.models.presets import recipe_for
 from duygu.recipe import Recipe
@@ -53,6 +55,7 @@ class Request:
     steps: int
     threads: int = 0
     windows: Windows | None = None  # how documents that are too long are divided
+    reference: str = ""  # the folder that transformers loads, where it is another than ``model``
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,8 @@ def measure(party: str, request: Request) -> Measurement:
     engine = open_engine(party, request.threads)
     model = open_classifier(request.model)
     placement = Placement("fp32", request.threads)
-    state = engine.start(model.spec, model.tensors, request.recipe, placement)
+    start = with_adapters(model.tensors, model.spec, request.recipe)
+    state = engine.start(model.spec, start, request.recipe, placement)
     encoded = _encoded(request)
     every = np.arange(len(request.ids), dtype=np.int32)
     batches = evaluation_batches(every, encoded.lengths, engine.static_shapes, windows=encoded.windows)
@@ -225,14 +229,18 @@ def _prepare(
     """Write the common start once and choose documents: evenly over the corpus, so every label is there."""
     recipe = replace(recipe_for(model).changed(settings), seed=seed, precision="fp32")
     opened = open_model(model, corpus.names, seed, lambda: corpus.texts, engines=ENGINES, pad_token=recipe.pad_token)
-    start = opened.tensors.items()
-    write_model(folder, opened.spec, start, opened.tokenizer, *recipe.cut)
+    require_adaptable(opened.spec, recipe)
+    write_model(folder, opened.spec, opened.tensors.items(), opened.tokenizer, *recipe.cut)
+    reference = folder / "reference" if recipe.quantise != "none" else folder
+    if reference != folder:
+        start = with_adapters(opened.tensors, opened.spec, recipe)
+        write_model(reference, opened.spec, merged(start, start, opened.spec, recipe), opened.tokenizer, *recipe.cut)
     chosen = np.unique(np.linspace(0, len(corpus.texts) - 1, documents).astype(np.int32))
     encoded = opened.tokenizer.encode([corpus.texts[index] for index in chosen], *recipe.cut)
     ids = tuple(encoded.take(np.arange(len(chosen), dtype=np.int32)))
     epochs = -(-steps // -(-len(chosen) // recipe.batch))
     labels, recipe = corpus.labels[chosen], replace(recipe, epochs=epochs)
-    return Request(str(folder), ids, labels, recipe, steps, threads, encoded.windows)
+    return Request(str(folder), ids, labels, recipe, steps, threads, encoded.windows, str(reference))
 
 
 def _encoded(request: Request) -> Encoded:
@@ -253,7 +261,8 @@ def _reference_logits(request: Request) -> FloatArray:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # standard error is for our own talk
-    model = AutoModelForSequenceClassification.from_pretrained(request.model, dtype=torch.float32).eval()
+    folder = request.reference or request.model
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     logits: list[torch.Tensor] = []
     with torch.inference_mode():
         for tokens in request.ids:

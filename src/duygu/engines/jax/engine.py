@@ -7,9 +7,7 @@ weights included. Each shape is compiled once, ahead of time where the plan is k
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -20,7 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
 from duygu.engines import EngineName, Placement, Probe, StepKey
@@ -28,6 +25,9 @@ from duygu.engines.heap import keep_freed_memory
 from duygu.engines.jax import bert, llama, lora, modernbert
 from duygu.engines.jax.bert import Layout
 from duygu.engines.jax.dropout import site_keys
+from duygu.engines.jax.objective import Arrays, Key, by_document, objective
+from duygu.engines.jax.optimiser import Moments, averages, clip, moments, optimiser
+from duygu.engines.jax.speed import fast_bf16
 from duygu.engines.jax.stacks import StackedRule, Stacks, Tree, along_layers
 from duygu.models.llama import LLAMAS
 from duygu.models.parts import PARTS
@@ -38,11 +38,7 @@ from duygu.training.plan import Batch, Shape, assemble
 
 FAMILIES: Mapping[str, Any] = {**dict.fromkeys(PARTS, bert), "modernbert": modernbert, **dict.fromkeys(LLAMAS, llama)}
 DTYPES = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
-FAST = 1.5  # bf16 pays for its copies and its rounding only where its products are this much faster
 COMPILERS = 2  # shapes at a time: one goes on while the other waits for Python or is in a pass that has one thread
-TIMINGS = 60  # of each product that tells; a third of a second
-
-Moments = Any  # optax's state of Adam: count, mu and nu, the last two trees like the masters
 
 
 @dataclass(slots=True)
@@ -84,7 +80,7 @@ class JaxEngine:
     def probe(self) -> Probe:
         device = jax.devices()[0]
         name = "cpu" if device.platform == "cpu" else device.device_kind
-        return Probe(self.name, jax.__version__, name, jax.device_count(), _fast_bf16())
+        return Probe(self.name, jax.__version__, name, jax.device_count(), fast_bf16())
 
     def start(self, spec: ModelSpec, tensors: Mapping[str, np.ndarray], recipe: Recipe, placement: Placement) -> State:
         jax.config.update("jax_default_matmul_precision", "highest")
@@ -97,8 +93,8 @@ class JaxEngine:
         compute = Compute(spec, recipe, low, stacks, rules)
         held = others.stack(tensors, "", partial(_held_in, low))
         masters = stacks.stack(tensors, "")
-        moments = _moments(stacks, tensors, masters)
-        return State(stacks, compute, masters, moments, _averages(stacks, tensors, masters, recipe), held)
+        adam = moments(stacks, tensors, masters)
+        return State(stacks, compute, masters, adam, averages(stacks, tensors, masters, recipe), held)
 
     def compile(self, state: State, training: Sequence[Shape], evaluation: Sequence[Shape]) -> None:
         """Compile what a run of these shapes needs: a gradient and a prediction each, and one update."""
@@ -171,9 +167,7 @@ class Compute:
         w = masters | (held or {})
         return self._classify(w, self._words(w, batch), batch, None)
 
-    def gradient(
-        self, masters: Tree, batch: Arrays, key: tuple[Array, Array] | None, held: Tree | None = None
-    ) -> tuple[Array, Tree]:
+    def gradient(self, masters: Tree, batch: Arrays, key: Key | None, held: Tree | None = None) -> tuple[Array, Tree]:
         """Loss and fp32 gradient of one microbatch by the masters; 0 for what is frozen."""
 
         def loss(masters: Tree) -> Array:
@@ -189,12 +183,9 @@ class Compute:
 
     def update(self, masters: Tree, moments: Moments, gradient: Tree, lr: Array) -> tuple[Tree, Moments, Array]:
         """Clip, AdamW; also the global norm before clipping."""
-        norm = optax.tree.norm(gradient)
-        if self.recipe.clip:
-            shrink = jnp.minimum(1.0, self.recipe.clip / (norm + 1e-6))  # PyTorch's rule, to the epsilon
-            gradient = jax.tree.map(lambda g: g * shrink, gradient)
+        gradient, norm = clip(gradient, self.recipe.clip)
         steps: Any
-        steps, moments = _adam(self.recipe).update(gradient, moments)
+        steps, moments = optimiser(self.recipe).update(gradient, moments)
         return {name: self._move(name, master, steps[name], lr) for name, master in masters.items()}, moments, norm
 
     def average(self, averages: Tree, masters: Tree, rate: Array) -> Tree:
@@ -209,29 +200,19 @@ class Compute:
 
         return jax.grad(chosen)(self._words(w, batch))
 
-    def _objective(self, w: Tree, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
-        """What a microbatch adds to the step's loss.
+    def _objective(self, w: Tree, batch: Arrays, key: Key | None) -> Array:
+        """What a microbatch adds to the step's loss."""
+        classify = partial(self._classify, w, self._words(w, batch), batch)
+        return objective(classify, batch, key, self.recipe)
 
-        R-Drop, Liang et al. (2021), arXiv:2106.14448: the mean loss of two passes that differ in dropout only, and how
-        far apart their answers are.
-        """
-        recipe, words_TC = self.recipe, self._words(w, batch)
-        one_DY = self._classify(w, words_TC, batch, key)
-        loss = _loss(one_DY, batch, recipe.label_smoothing)
-        if key is None or not recipe.r_drop:
-            return loss
-        other_DY = self._classify(w, words_TC, batch, _second(key))
-        loss = (loss + _loss(other_DY, batch, recipe.label_smoothing)) / 2
-        return loss + recipe.r_drop * _distance(one_DY, other_DY, batch)
-
-    def _classify(self, w: Tree, words_TC: Array, batch: Arrays, key: tuple[Array, Array] | None) -> Array:
+    def _classify(self, w: Tree, words_TC: Array, batch: Arrays, key: Key | None) -> Array:
         keys = None
         if key is not None:
             keys = site_keys(*key, self.spec.layers, batch.token_numbers_T, batch.layout.positions_T)
         layers = partial(self._layer, w, keys, batch.layout.starts_D)
         model, again = FAMILIES[self.spec.family], self.recipe.gradient_checkpointing
         logits = model.classify(w, layers, words_TC, batch.layout, keys, self.spec, self.low, again)
-        return _by_document(logits, batch)
+        return by_document(logits, batch)
 
     def _layer(self, w: Tree, keys_LST: Array | None, starts_D: Array, number: int | None) -> Tree:
         """Tensors of a layer, or without a number of the stacked ones, and what their adapters need besides."""
@@ -260,23 +241,6 @@ class Compute:
         return kept - rate * step
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["layout", "token_numbers_T", "labels_D", "weights_D", "normaliser", "owners_D"],
-    meta_fields=[],
-)
-@dataclass(frozen=True)
-class Arrays:
-    """A batch as compiled functions take it."""
-
-    layout: Layout
-    token_numbers_T: Array
-    labels_D: Array
-    weights_D: Array
-    normaliser: Array
-    owners_D: Array | None  # where rows are windows
-
-
 def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None) -> tuple[Array, Tree]:
     """Loss and gradient of a whole step, microbatch after microbatch."""
     scalars = None if key is None else _scalars(key)
@@ -286,41 +250,6 @@ def _accumulate(state: State, microbatches: Sequence[Batch], key: StepKey | None
         more = _run(state, "gradient", batch.shape, state.masters, _arrays(batch), scalars, state.held)
         total = _run(state, "add", None, total, more)
     return total
-
-
-def _by_document(logits_DY: Array, batch: Arrays) -> Array:
-    """Mean logits of each document's windows; without windows, the rows are the documents.
-
-    As many rows as windows, those that are no document's 0: so all arrays of a batch keep their lengths.
-    """
-    if batch.owners_D is None:
-        return logits_DY
-    own_DD = (batch.owners_D == jnp.arange(len(batch.owners_D))[:, None]).astype(jnp.float32)
-    return own_DD @ logits_DY / jnp.maximum(own_DD.sum(axis=1, keepdims=True), 1.0)
-
-
-def _loss(logits_DY: Array, batch: Arrays, smoothing: float) -> Array:
-    """Weighted cross-entropy over the step's normaliser, so microbatches add up to the loss of the whole step."""
-    cross_D = optax.softmax_cross_entropy_with_integer_labels(logits_DY, batch.labels_D)
-    if smoothing:
-        cross_D = (1.0 - smoothing) * cross_D - smoothing * jax.nn.log_softmax(logits_DY).mean(axis=-1)
-    return _weighted(cross_D, batch)
-
-
-def _distance(one_DY: Array, other_DY: Array, batch: Arrays) -> Array:
-    """Mean of both directions of the Kullback-Leibler divergence between two answers, weighted as the loss is."""
-    p_DY, q_DY = jax.nn.log_softmax(one_DY), jax.nn.log_softmax(other_DY)
-    return _weighted(((jnp.exp(p_DY) - jnp.exp(q_DY)) * (p_DY - q_DY)).sum(axis=-1) / 2, batch)
-
-
-def _weighted(values_D: Array, batch: Arrays) -> Array:
-    return (values_D * batch.weights_D).sum() / batch.normaliser
-
-
-def _second(key: tuple[Array, Array]) -> tuple[Array, Array]:
-    """`StepKey.second`."""
-    seed, step = key
-    return seed, -step
 
 
 def _average(state: State, masters: Tree, rate: float) -> Tree:
@@ -360,52 +289,16 @@ def _sample(shape: Shape) -> Batch:
     return assemble([zero], zero, zero, shape)
 
 
-def _adam(recipe: Recipe) -> optax.GradientTransformation:
-    return optax.scale_by_adam(b1=recipe.beta1, b2=recipe.beta2, eps=recipe.eps)
-
-
 def _arrays(batch: Batch) -> Arrays:
     b: Any = batch  # numpy at the boundary, JAX's own arrays inside what is compiled
     layout = Layout(b.ids, b.positions, b.starts, b.lengths, b.rows, b.slots, b.shape.groups)
     return Arrays(layout, b.token_numbers, b.labels, b.weights, jnp.float32(b.normaliser), b.owners)
 
 
-def _scalars(key: StepKey) -> tuple[Array, Array]:
+def _scalars(key: StepKey) -> Key:
     return jnp.int32(key.seed), jnp.int32(key.step)
 
 
 def _held_in(low: Any, name: str, kind: np.dtype) -> Any:
     """The type to hold a tensor in that does not learn: what the layers compute in, if they multiply by it."""
     return low if kind == np.float32 and name.endswith(".weight") and in_low_precision(name) else kind
-
-
-def _moments(stacks: Stacks, tensors: Mapping[str, np.ndarray], masters: Tree) -> Moments:
-    """Adam's moments: those that ``tensors`` holds, else zeros."""
-    if "adam.count" not in tensors:
-        zeros = [{name: jnp.zeros_like(x) for name, x in masters.items()} for _ in range(2)]
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), *zeros)
-    count = jnp.asarray(int(tensors["adam.count"]), jnp.int32)
-    return optax.ScaleByAdamState(count, stacks.stack(tensors, "adam.m/"), stacks.stack(tensors, "adam.v/"))
-
-
-def _averages(stacks: Stacks, tensors: Mapping[str, np.ndarray], masters: Tree, recipe: Recipe) -> Tree:
-    """The averages: those that ``tensors`` holds, else the masters as they are; none where the recipe wants none."""
-    if not recipe.ema:
-        return {}
-    if f"ema/{stacks.names[0]}" in tensors:
-        return stacks.stack(tensors, "ema/")
-    return {name: jnp.array(x) for name, x in masters.items()}  # copies: an update takes over the masters' memory
-
-
-def _fast_bf16() -> bool:
-    """Whether a matrix product of a small encoder's size is much faster in bf16: the best of many timings of each,
-    taken in turn, since others may use the machine for moments. Summed in fp32, as the engine does."""
-    best: dict[Any, float] = {}
-    product = jax.jit(partial(jnp.matmul, preferred_element_type=jnp.float32))
-    pairs = [(jnp.ones((512, 1024), dtype), jnp.ones((1024, 1024), dtype)) for dtype in (jnp.float32, jnp.bfloat16)]
-    for _ in range(TIMINGS):
-        for a, b in pairs:
-            began = time.perf_counter()
-            product(a, b).block_until_ready()
-            best[a.dtype.name] = min(best.get(a.dtype.name, math.inf), time.perf_counter() - began)
-    return best["float32"] > FAST * best["bfloat16"]

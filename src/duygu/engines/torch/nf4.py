@@ -59,8 +59,7 @@ class _PackedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        (g_TO,) = gradients
-        packed = ctx.saved_tensors  # asked for once: where a layer is computed again, each time would do so
+        (g_TO,), packed = gradients, ctx.saved_tensors  # once: where layers are computed again, a second look fails
         weight_OI = _weight(packed, g_TO, 2 * len(packed[0]) // g_TO.shape[-1])
         return (g_TO @ weight_OI, None, *[None] * len(packed))
 
