@@ -221,7 +221,7 @@ def _sizes(batches: Sequence[Batch]) -> str:
     if not batches:
         return ""
     documents, tokens = max((int((batch.numbers >= 0).sum()), batch.shape.tokens) for batch in batches)
-    return f" ({documents} documents, {tokens:,} tokens at once)"
+    return f" ({documents} document{'s' * (documents > 1)}, {tokens:,} tokens at once)"
 
 
 def _size(found: re.Match[str] | None) -> int | None:
