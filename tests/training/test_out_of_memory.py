@@ -80,8 +80,8 @@ def test_what_the_frameworks_raise_is_recognised_with_the_bytes_that_it_names(as
 
 def test_cuda_says_what_the_device_has() -> None:
     """The text is PyTorch's; a GPU is not at hand."""
-    found = shortage(RuntimeError(CUDA))
-    assert found == Shortage(asked=3 * GIB // 2, device=int(15.75 * GIB), free=GIB // 2)
+    found = Shortage(asked=3 * GIB // 2, device=int(15.75 * GIB), free=GIB // 2)
+    assert shortage(RuntimeError(CUDA)) == found
     there = room(found, on_gpu=True)
     assert (there.bytes, there.words) == (int(15.75 * GIB), "the GPU has 15.8 GiB, 0.5 GiB of them free")
 

@@ -8,6 +8,7 @@ kills a process where it could have refused it memory; who started that process 
 from __future__ import annotations
 
 import errno
+import importlib.util
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +23,7 @@ from duygu.recipe import Recipe
 from duygu.scale.memory import scoring_with_recipe
 from duygu.training.machine import gpus, memory, own_limit, resident_memory
 from duygu.training.plan import Batch, Shape
-from duygu.training.savings import Demand, alike, gib, otherwise
+from duygu.training.savings import WORTH, Demand, alike, gib, otherwise
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "resource_exhausted", "status_alloc_failed")
 UNITS = {"b": 1, "bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50}
@@ -191,12 +192,13 @@ def _to_train_with_less(demand: Demand, there: Room) -> str:
 
 
 def _to_score_with_less(demand: Demand, scores: Recipe) -> str:
-    """The engine or precision that takes less; what else decides belongs to the model."""
+    """The installed engine or the precision that takes less; what else decides belongs to the model."""
     needed, found = _to_score(demand, scores), list[str]()
-    for engine in ENGINES if demand.spec.fallback is None else ():
+    known = ENGINES if demand.spec.fallback is None else (demand.engine,)
+    for engine in (name for name in known if importlib.util.find_spec(name) is not None):
         for precision in ("fp32", "bf16"):
             other = replace(demand, engine=engine, precision=precision)
-            if (size := _to_score(other, scores)) < needed:
+            if (size := _to_score(other, scores)) < WORTH * needed:
                 found.append(f"--engine {engine} --precision {precision} ({gib(size)})")
     return " or ".join(found) or "close what else takes memory, or use a machine with more; no option lowers it"
 
