@@ -76,6 +76,7 @@ def test_what_the_frameworks_raise_is_recognised_with_the_bytes_that_it_names(as
     found = shortage(raised.value)
     assert found is not None
     assert found.asked == (None if ask is asked_of_python else 1 << 50)
+    assert found.host == (ask is not asked_of_jax), "JAX's words are the same for a GPU"
 
 
 def test_cuda_says_what_the_device_has() -> None:

@@ -40,6 +40,7 @@ class Shortage:
     asked: int | None = None
     device: int | None = None  # that the GPU has, and how much of it is free
     free: int | None = None
+    host: bool = False  # whether it was the machine's own memory for sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +58,16 @@ def shortage(error: BaseException) -> Shortage | None:
     """
     text = str(error)
     said = isinstance(error, RuntimeError) and any(word in text.lower() for word in WORDS)
-    refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    if not (said or refused or isinstance(error, MemoryError)):
+    refused = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if not (said or refused):
         return None
-    return Shortage(*(_size(pattern.search(text)) for pattern in (_ASKED, _HAS, _FREE)))
+    sizes = (_size(pattern.search(text)) for pattern in (_ASKED, _HAS, _FREE))
+    return Shortage(*sizes, host=refused or "DefaultCPUAllocator" in text)
 
 
 def room(found: Shortage, on_gpu: bool) -> Room:
     """What there is for this process: on the GPU, else of this machine's memory with what the process has already."""
-    if on_gpu or found.device is not None:
+    if on_gpu:
         return _room_on_gpu(found)
     free, limit = memory()[1], own_limit()
     here = None if free is None else free + resident_memory()
@@ -154,7 +156,7 @@ class Watched:
             raise self._explained(self.started, doing + _sizes(batches), found) from error
 
     def _explained(self, demand: Demand, doing: str, found: Shortage) -> OutOfMemory:
-        on_gpu = self.engine.peak_bytes() is not None
+        on_gpu = self.engine.peak_bytes() is not None and not found.host
         there = room(found, on_gpu)
         where = f"{doing}, {demand.engine} {demand.precision} on the {'GPU' if on_gpu else 'CPU'}"
         needed = demand.bytes if self.scores is None else _to_score(demand, self.scores)

@@ -276,7 +276,7 @@ def _require_done(run: PlannedRun, code: int, starts: Mapping[str, str], jobs: i
     if code == -signal.SIGKILL:
         raise _killed(run, who, starts[run.model.name], jobs)
     end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
-    raise DuyguError(f"{who} {end}; --resume repeats what is missing")
+    raise DuyguError(f"{who} {end}; --resume repeats what is missing, --overwrite begins again with any recipe")
 
 
 def _killed(run: PlannedRun, who: str, start: str, jobs: int) -> OutOfMemory:
