@@ -40,6 +40,8 @@ FLOORS = {
     "duygu.data": 3,
     "duygu.models": 3,
     "duygu.engines": 4,
+    "duygu.scale.memory": 5,
+    "duygu.scale.adapters_memory": 5,
     "duygu.training": 5,
     "duygu.verdict": 6,
     "duygu.use": 6,
@@ -66,7 +68,13 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
-            yield node.module
+            yield from {_module_of(node.module, alias.name) for alias in node.names}
+
+
+def _module_of(package: str, name: str) -> str:
+    """What ``from package import name`` imports: a module of that package, or the package, for a name in it."""
+    path = SOURCE.joinpath(*package.split("."), name)
+    return f"{package}.{name}" if path.with_suffix(".py").is_file() or path.is_dir() else package
 
 
 def floor(module: str) -> int:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from duygu.data.corpus import Corpus, read_corpus
     from duygu.data.split import Split, duplicate_groups, make_split, read_split, write_split
-    from duygu.errors import DataError, DuyguError, FolderError, GateError, ModelError, RecipeError, UserError
+    from duygu.errors import (
+        DataError,
+        DuyguError,
+        FolderError,
+        GateError,
+        ModelError,
+        OutOfMemory,
+        RecipeError,
+        UserError,
+    )
     from duygu.models.folder import open_classifier, open_model
     from duygu.recipe import Recipe
     from duygu.training.loop import Job, train
@@ -35,6 +44,7 @@ __all__ = [
     "GateError",
     "Job",
     "ModelError",
+    "OutOfMemory",
     "ParityResult",
     "Predictions",
     "Recipe",
@@ -61,7 +71,8 @@ _ROOMS = {
     "duygu.data.corpus": ("Corpus", "read_corpus"),
     "duygu.data.split": ("Split", "duplicate_groups", "make_split", "read_split", "write_split"),
     "duygu.errors": (
-        "DataError", "DuyguError", "FolderError", "GateError", "ModelError", "RecipeError", "UserError",
+        "DataError", "DuyguError", "FolderError", "GateError", "ModelError", "OutOfMemory", "RecipeError",
+        "UserError",
     ),
     "duygu.models.folder": ("open_classifier", "open_model"),
     "duygu.recipe": ("Recipe",),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from duygu import __version__
-from duygu.errors import DuyguError
+from duygu.errors import DuyguError, OutOfMemory
 from duygu.verbs.audit import audit
 from duygu.verbs.bench import bench
 from duygu.verbs.compare import compare
@@ -30,6 +30,7 @@ from duygu.verbs.split import split
 from duygu.verbs.train import train
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+FEWER = "give fewer or shorter texts, or a machine with more; duygu doctor says how much is free"
 TRACEBACK = "DUYGU_TRACEBACK"  # environment variable: show where an error came from
 
 
@@ -65,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DuyguError as error:
         _explain(error, str(error))
         return error.exit_code
+    except MemoryError as error:
+        _explain(error, str(OutOfMemory("out of memory", "the memory of this machine", FEWER)))
+        return OutOfMemory.exit_code
     except Exception as error:
         _explain(error, f"unexpected {type(error).__name__}: {error} (where: run again with {TRACEBACK}=1)")
         return 1

@@ -28,7 +28,7 @@ from duygu.models.checkpoints import CHECKPOINTS
 from duygu.models.presets import PRESETS
 from duygu.models.spec import ModelSpec, read_spec
 from duygu.recipe import Recipe
-from duygu.training.machine import cores, processor, read_system
+from duygu.training.machine import cores, gpus, memory, processor, read_system
 
 Report = dict[str, Any]
 Say = Callable[[str], None]
@@ -106,23 +106,6 @@ def ask_engine(name: str, say: Say) -> Report:
     return {**report, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def gpus() -> list[Report]:
-    """NVIDIA's GPUs as their driver lists them, whether or not a framework can use them."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    command = [tool, "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
-        return [
-            {"name": name, "driver": driver, "memory_bytes": int(total) << 20, "free_bytes": int(free) << 20}
-            for name, driver, total, free in rows
-        ]
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return []
-
-
 def machine() -> Report:
     """Processor, cores, memory and disk; None where the system does not tell."""
     total, free = memory()
@@ -137,18 +120,6 @@ def machine() -> Report:
         "memory_free_bytes": free,
         "disk_free_bytes": _disk_free(Path.cwd()),
     }
-
-
-def memory() -> tuple[int | None, int | None]:
-    """Bytes of memory, and how many a new process may have: what is available within the container's limit."""
-    table = dict(re.findall(r"^(\w+):\s+(\d+) kB", read_system("/proc/meminfo"), re.MULTILINE))
-    total = int(table["MemTotal"]) * 1024 if "MemTotal" in table else _pages()
-    free = int(table["MemAvailable"]) * 1024 if "MemAvailable" in table else None
-    limit, used = (read_system(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
-    if limit.isdigit() and used.isdigit():
-        total = min(total or int(limit), int(limit))
-        free = min(free if free is not None else int(limit), max(0, int(limit) - int(used)))
-    return total, free
 
 
 def cpu_flags() -> dict[str, bool] | None:
@@ -302,11 +273,4 @@ def _cache(name: str, path: Path) -> Report:
 def _disk_free(path: Path) -> int | None:
     with suppress(OSError):
         return shutil.disk_usage(path).free
-    return None
-
-
-def _pages() -> int | None:
-    """Bytes of memory where there is no /proc."""
-    with suppress(AttributeError, ValueError, OSError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None

@@ -6,6 +6,7 @@ DuyguError                 1   the program could not do what was asked
     ModelError                 the model folder
     RecipeError                a recipe field or a --set
     FolderError                an output folder, a file, the disk
+    OutOfMemory                what was wanted does not fit into the memory that there is
   GateError                3   a quality gate failed: collapsed, out of tolerance
   Interrupted        130/143   a signal arrived; everything was saved first
 """
@@ -59,6 +60,10 @@ class RecipeError(UserError):
 
 class FolderError(UserError):
     """An output folder, a file in it, or the disk beneath it."""
+
+
+class OutOfMemory(UserError):
+    """What was wanted does not fit into the memory that there is."""
 
 
 class GateError(DuyguError):

@@ -190,3 +190,35 @@ def test_llama_cpu_takes_the_same_step_in_both_engines(tmp_path: Path, monkeypat
     assert list(found) == ["write", "quantise", "torch", "jax"]
     assert found["jax"]["loss"] == pytest.approx(found["torch"]["loss"], abs=1e-5)
     assert found["jax"]["grad_norm"] == pytest.approx(found["torch"]["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_llama_gpu_trains_both_engines_alike_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    small = ("--device", "cpu", "--scale", "tiny", "--layers", 2, "--precision", "fp32", "--microbatches", 2)
+    done = run("llama_gpu.py", *small, "--steps", 3, "--folder", tmp_path / "random", "--out", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    torch, jax = found["rows"]
+    assert (torch["engine"], jax["engine"]) == ("torch", "jax")
+    for row in (torch, jax):
+        assert len(set(row["losses"])) == 3
+        assert row["tokens_per_s"] > 0
+        assert row["aim"]
+        assert row["host_peak_bytes"] > 50e6
+    (pair,) = found["pairs"]
+    assert (pair["differ"], pair["held"], pair["equal"]) == ("engine", True, True)
+    assert pair["apart"] == pytest.approx(np.max(np.abs(np.subtract(torch["losses"], jax["losses"]))), abs=1e-4)
+    assert jax["compile_s"] < jax["compile_cold_s"]
+
+
+def test_llama_gpu_says_that_there_is_no_gpu_before_it_writes(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = run("llama_gpu.py", "--folder", tmp_path / "random")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "torch: no GPU here; --device cpu --scale tiny tries the script without one"
+    assert not (tmp_path / "random").exists()

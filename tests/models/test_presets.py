@@ -86,6 +86,9 @@ def test_models_lists_every_preset(capsys: pytest.CaptureFixture[str], monkeypat
     listed = {model["name"]: model for model in json.loads(capsys.readouterr().out)["models"]}
     assert listed.keys() == CHECKPOINTS.keys() | PRESETS.keys()
     assert not listed["berturk-uncased"]["advised"]
+    llama = listed["llama-3.1-8b"]  # its recipe has adapters, and weights of 4 bits
+    assert max(llama["train_bytes"].values()) < 4 * llama["parameters"], "fp32 masters alone would be more"
+    assert max(llama["score_bytes"].values()) < 2 * llama["parameters"], "so would a bf16 model"
     assert listed["xlm-r-large"]["train_bytes"]["torch"] > 16 * listed["xlm-r-large"]["parameters"]
     assert cli.main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -326,3 +326,16 @@ def test_a_length_beyond_the_model_is_told(job: Job) -> None:
     with pytest.raises(RecipeError, match="512 positions"):
         train(replace(job, recipe=replace(RECIPE, length=1024)), Silent())
     assert train(replace(job, recipe=replace(RECIPE, epochs=1)), Silent())["kept_epoch"] == 1
+
+
+def test_a_run_goes_on_in_smaller_passes_and_ends_as_it_would_have(job: Job, finished: Any) -> None:
+    """As one does whose memory ran out: what decides how a step is computed may change, and the record says so."""
+    stop_at(job, 4)
+    smaller = RECIPE.changed({"microbatch": 2, "gradient_checkpointing": True})
+    train(replace(job, recipe=smaller, resume=True), Silent())
+    found, expected = (load_file(run / "model" / "model.safetensors") for run in (job.out, finished("torch")[0]))
+    for name, weight in expected.items():
+        np.testing.assert_allclose(found[name], weight, rtol=0, atol=1e-5, err_msg=name)
+    environment = json.loads((job.out / "environment.json").read_text(encoding="utf-8"))
+    assert environment["resumed"][0]["recipe"] == {"microbatch": 2, "gradient_checkpointing": True}
+    assert Recipe.from_toml((job.out / "recipe.toml").read_text(encoding="utf-8")) == RECIPE

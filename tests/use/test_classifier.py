@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from duygu.data.corpus import Corpus, read_corpus
 from duygu.engines import ENGINES
-from duygu.errors import DataError, ModelError, UserError
+from duygu.errors import DataError, ModelError, OutOfMemory, UserError
 from duygu.files import write_json
 from duygu.models.folder import open_model, write_model
+from duygu.training.out_of_memory import Watched
 from duygu.use.classifier import Classifier, installed_engines, model_folder, read_temperature
 
 LENGTH, HEAD_SHARE = 24, 0.75
@@ -153,3 +155,17 @@ def test_errors_are_the_users(folder: Path, tmp_path: Path) -> None:
 
 def test_installed_engines_are_found_without_importing_them() -> None:
     assert installed_engines() == ENGINES
+
+
+def test_memory_that_does_not_suffice_is_told(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> np.ndarray:
+        raise MemoryError
+
+    assert isinstance(classifier.engine, Watched)
+    monkeypatch.setattr(classifier.engine.engine, "logits", refuse)
+    with pytest.raises(OutOfMemory, match="out of memory: scoring needs some") as raised:
+        classifier.predict(["Profit rose."])
+    name = classifier.engine.name
+    assert re.fullmatch(rf"scoring \(1 document, \d+ tokens at once\), {name} fp32 on the CPU", raised.value.where)
+    less = {"torch": "--engine torch --precision bf16 (", "jax": "--engine torch --precision fp32 ("}
+    assert raised.value.fix.startswith(less[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from duygu.data.sources import DataFormat
 from duygu.engines import Probe
-from duygu.errors import DuyguError, FolderError, UserError
+from duygu.errors import DuyguError, FolderError, OutOfMemory, UserError
 from duygu.recipe import Recipe
 from duygu.verdict import campaign, processes
 from duygu.verdict.campaign import CORES_EACH, common_start, runs_at_once
@@ -125,6 +126,26 @@ def test_precision_is_resolved_once_and_a_failing_run_ends_the_comparison(reques
     assert said == ["[1/2] PyTorch, seed 1"]  # it went on as it began, without measuring again
     with pytest.raises(FolderError, match="was begun with other engines"):
         compare(replace(auto, engines=("torch",), resume=True), said.append)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "first"), [((1,), "--resume when more memory is free"), ((1, 2), "--resume with --jobs 1")]
+)
+def test_a_run_that_the_system_killed_is_told_with_what_lowers_its_memory(
+    seeds: tuple[int, ...], first: str, request_: CompareRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux ends a process that takes too much memory with SIGKILL, and tells nobody why."""
+    kill = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    monkeypatch.setattr(campaign, "_command", lambda *_: kill)
+    monkeypatch.setattr(campaign, "gpus", list)
+    monkeypatch.setattr(campaign, "memory", lambda: (None, 1 << 50))
+    large = FAST.changed({"length": 512, "batch": 64})
+    with pytest.raises(OutOfMemory) as raised:
+        compare(replace(request_, recipe=large, seeds=seeds, jobs=len(seeds)), print)
+    problem, where, fix = str(raised.value).splitlines()
+    assert re.match(r"the torch run with seed \d was killed by SIGKILL, most likely .* it needs some \d", problem)
+    assert where.startswith(f"  where: {request_.out / 'runs' / 'torch-'}")
+    assert fix.startswith(f"  fix:   {first}; or begin again: --overwrite with --set microbatch=32 (")
 
 
 def test_the_start_of_a_checkpoint_is_written_once_without_code_or_pickles(

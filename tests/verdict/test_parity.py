@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -147,3 +148,8 @@ def test_a_process_that_dies_is_an_error_and_not_a_hang(request_: Request) -> No
 
     with pytest.raises(UserError):
         parity._in_own_process("torch", replace(request_, model=request_.model + "-gone"))
+
+
+def test_a_party_that_the_system_killed_is_said_to_be() -> None:
+    assert "killed by SIGKILL, most likely" in str(parity._silent("jax", -signal.SIGKILL))
+    assert str(parity._silent("jax", 1)) == "the jax process ended without an answer"

@@ -6,9 +6,12 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("duygu", "numpy", "safetensors", "scikit-learn", "scipy", "tokenizers")
 ENGINE_PACKAGES = {"torch": ("torch",), "jax": ("jax", "jaxlib", "optax")}
@@ -38,6 +41,51 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def memory() -> tuple[int | None, int | None]:
+    """Bytes of memory, and how many a new process may have: what is available within the container's limit."""
+    table = dict(re.findall(r"^(\w+):\s+(\d+) kB", read_system("/proc/meminfo"), re.MULTILINE))
+    total = int(table["MemTotal"]) * 1024 if "MemTotal" in table else _pages()
+    free = int(table["MemAvailable"]) * 1024 if "MemAvailable" in table else None
+    limit, used = (read_system(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
+    if limit.isdigit() and used.isdigit():
+        total = min(total or int(limit), int(limit))
+        free = min(free if free is not None else int(limit), max(0, int(limit) - int(used)))
+    return total, free
+
+
+def resident_memory() -> int:
+    """Resident bytes of this process now; 0 where the system does not tell."""
+    found = re.search(r"^VmRSS:\s*(\d+) kB", read_system("/proc/self/status"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def own_limit() -> int | None:
+    """Bytes that this process may not exceed, as ``ulimit -v`` and ``-d`` set them; None where nothing does."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=None)
+
+
+def gpus() -> list[dict[str, Any]]:
+    """NVIDIA's GPUs as their driver lists them, whether or not a framework can use them."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    command = [tool, "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
+        return [
+            {"name": name, "driver": driver, "memory_bytes": int(total) << 20, "free_bytes": int(free) << 20}
+            for name, driver, total, free in rows
+        ]
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return []
+
+
 def processor() -> str:
     """The processor's own name, as far as the system tells it."""
     found = re.search(r"^model name\s*:\s*(.+)$", read_system("/proc/cpuinfo"), re.MULTILINE)
@@ -59,3 +107,10 @@ def read_system(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _pages() -> int | None:
+    """Bytes of memory where there is no /proc."""
+    with suppress(AttributeError, ValueError, OSError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

@@ -35,6 +35,7 @@ from duygu.training.augmentation import Augmentation, Vocabulary, augmentation
 from duygu.training.checkpoint import Checkpoint, Checkpoints, newest_checkpoint
 from duygu.training.guard import restarted
 from duygu.training.machine import cores
+from duygu.training.out_of_memory import Watched
 from duygu.training.parameters import fresh_names, layers_of
 from duygu.training.plan import FloatArray, IntArray, Plan, Shape, document_weights, evaluation_batches, make_plan
 from duygu.training.progress import Progress
@@ -166,7 +167,7 @@ def _open_engine(job: Job, record: Mapping[str, Any], progress: Progress) -> tup
     precision = record.get("precision") or job.recipe.precision
     if precision == "auto":
         precision = "bf16" if engine.probe().fast_bf16 else "fp32"
-    return engine, Placement(precision, threads, job.device)
+    return Watched(engine), Placement(precision, threads, job.device)
 
 
 def _open_model(job: Job, corpus: Corpus, split: Split, record: Mapping[str, Any], progress: Progress) -> Model:
@@ -247,7 +248,7 @@ def _record(setup: Setup, folder: RunFolder, record: Mapping[str, Any]) -> None:
     if setup.checkpoint is not None:
         folder.accept_model(tokens, weights)
         resumed = cast(list[object], record.get("resumed", []))
-        entry = {"step": setup.checkpoint.mark.step, **here}
+        entry = {"step": setup.checkpoint.mark.step, **here, **folder.laid_out_anew(setup.job.recipe)}
         folder.write_environment({**record, "resumed": [*resumed, entry]})
         return
     encoded, share = setup.encoded, setup.plan.real_share

@@ -44,6 +44,7 @@ FILES = (
 )
 FOLDERS = ("checkpoints", "model", "tracking")
 BARS = 40  # of the lengths' histogram, besides the last
+LAYOUT = ("microbatch", "gradient_checkpointing")  # recipe fields that decide how a step is computed, not which
 SOURCES = 100  # the most frequent ones that the record counts
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what a spreadsheet would run
 
@@ -104,13 +105,16 @@ class RunFolder:
         return path
 
     def accept_recipe(self, recipe: Recipe) -> None:
-        """Raise `UserError` if the run that goes on has another recipe."""
+        """Raise `UserError` if the run that goes on has another recipe, but for what trains the same."""
         path = self.path / "recipe.toml"
-        if not path.exists():
-            return
-        was, now = Recipe.from_toml(read_text(path), str(path)).as_dict(), recipe.as_dict()
-        changed = [f"{name} was {was[name]}, now {now[name]}" for name in now if was[name] != now[name]]
-        _refuse(path, "recipe", changed)
+        if path.exists():
+            changed = [item for item in self._changes(recipe).items() if item[0] not in LAYOUT]
+            _refuse(path, "recipe", [f"{name} was {was}, now {now}" for name, (was, now) in changed])
+
+    def laid_out_anew(self, recipe: Recipe) -> dict[str, object]:
+        """The entry of a record that says what of `LAYOUT` is no longer as the run began; nothing where all is."""
+        changed = {name: now for name, (_, now) in self._changes(recipe).items() if name in LAYOUT}
+        return {"recipe": changed} if changed else {}
 
     def accept_data(self, corpus: Corpus, split: Split) -> None:
         """Raise `UserError` if the run that goes on read other documents or another split."""
@@ -132,6 +136,12 @@ class RunFolder:
         with on_disk(self.path):
             for name in others:
                 (self.path / name).unlink(missing_ok=True)
+
+    def _changes(self, recipe: Recipe) -> dict[str, tuple[object, object]]:
+        """Fields of the recipe that the run began with another value of: that, and the value now."""
+        path = self.path / "recipe.toml"
+        was, now = Recipe.from_toml(read_text(path), str(path)).as_dict(), recipe.as_dict()
+        return {name: (was[name], now[name]) for name in now if was[name] != now[name]}
 
     def _compare(self, name: str, now: Mapping[str, str]) -> None:
         path = self.path / name

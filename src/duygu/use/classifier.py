@@ -12,7 +12,7 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,7 @@ from duygu.models.folder import CALIBRATION, Model, open_classifier
 from duygu.models.progress import Talk
 from duygu.models.source import hub_name
 from duygu.recipe import Recipe
+from duygu.training.out_of_memory import Watched
 from duygu.training.plan import FloatArray, IntArray, evaluation_batches
 from duygu.training.progress import shown_progress
 from duygu.training.scoring import score
@@ -74,8 +75,9 @@ class Classifier:
         with shown_progress() if hub_name(str(folder)) else nullcontext(Talk()) as progress:
             model = open_classifier(model_folder(folder), progress, [opened.name])
         defaults = Recipe()
-        state = opened.start(model.spec, model.tensors, model.recipe, Placement(precision, threads, device))
         length = model.length or min(defaults.length, model.spec.positions)
+        opened = Watched(opened, replace(model.recipe, length=length, long="windows", max_windows=model.windows))
+        state = opened.start(model.spec, model.tensors, model.recipe, Placement(precision, threads, device))
         share = defaults.head_share if model.head_share is None else model.head_share
         temperature = read_temperature(model_folder(folder))
         return cls(model, opened, state, length, share, model.windows, model.overlap, temperature)

@@ -81,15 +81,17 @@ def _from_scratch() -> Iterator[dict[str, Any]]:
 
 
 def _needs(spec: ModelSpec, recipe: str) -> dict[str, Any]:
-    """What a model needs when it is trained with its recipe, in fp32, every document as long as that allows."""
+    """What a model needs when it is trained with its recipe, every document as long as that allows; in fp32 where the
+    recipe leaves that open.
+    """
     from duygu.models.presets import RECIPES
     from duygu.models.spec import parameters
-    from duygu.scale.memory import to_score, to_train
+    from duygu.scale.memory import scoring_with_recipe, with_recipe
 
     knobs = RECIPES[recipe].recipe
-    tokens = knobs.batch * knobs.length
-    train = {engine: to_train(spec, engine, "fp32", tokens, knobs.length, knobs).total for engine in ENGINES}
-    score = {engine: to_score(spec, engine, "fp32", knobs.length).total for engine in ENGINES}
+    low, documents = "bf16" if knobs.precision == "bf16" else "fp32", knobs.microbatch or knobs.batch
+    train = {engine: with_recipe(spec, knobs, engine, low, documents).total for engine in ENGINES}
+    score = {engine: scoring_with_recipe(spec, knobs, engine, low).total for engine in ENGINES}
     return {
         "family": spec.family,
         "engines": list(ENGINES),
@@ -119,7 +121,8 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
         yield from textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     yield ""
     yield from textwrap.wrap(
-        "All but those for torch only are computed by both engines. Memory is predicted for fp32 on a CPU with the "
-        "recipe's batch and length, of the engine that takes more; duygu doctor --model NAME has the parts.",
+        "All but those for torch only are computed by both engines. Memory is predicted for a CPU with the recipe's "
+        "batch, length, adapters and precision, fp32 where it leaves that open, of the engine that takes more; duygu "
+        "doctor --model NAME has the parts.",
         width,
     )

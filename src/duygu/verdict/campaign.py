@@ -11,7 +11,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -19,17 +20,18 @@ from pathlib import Path
 from duygu.data.corpus import Corpus
 from duygu.data.split import Split, make_split, read_split, write_split
 from duygu.data.split_kinds import make_folds
-from duygu.doctor import gpus, memory, shape_of
+from duygu.doctor import shape_of
 from duygu.engines import EngineName, Probe
-from duygu.errors import DuyguError, FolderError, Interrupted, UserError
+from duygu.errors import DuyguError, FolderError, Interrupted, OutOfMemory, UserError
 from duygu.files import make_folder, new_folder, read_text
 from duygu.models.presets import PRESETS
 from duygu.models.source import copy_model, find_model, hub_name
 from duygu.recipe import Recipe
-from duygu.scale.memory import to_train
-from duygu.training.machine import cores
+from duygu.training.machine import cores, gpus, memory
+from duygu.training.out_of_memory import killed
 from duygu.training.plan import IntArray
 from duygu.training.progress import shown_progress
+from duygu.training.savings import Demand, alike, otherwise
 from duygu.verdict.processes import STOPPED, Task, run_all
 from duygu.verdict.request import AGAIN, CompareRequest, ModelRequest, kept_recipe, recipe_file
 from duygu.verdict.runs import Run, engine_title, read_run
@@ -164,7 +166,7 @@ def train_all(
         tasks,
         at_once,
         began=lambda task: say(titles[left[task]]),
-        ended=lambda task, code: _require_done(planned[left[task]], code),
+        ended=lambda task, code: _require_done(planned[left[task]], code, starts, at_once),
     )
     return [replace(read_run(run.folder), model=run.model.name) for run in planned]
 
@@ -226,9 +228,7 @@ def _room(request: CompareRequest) -> int:
     needs: list[int] = []
     for spec, recipe in shapes:
         low = "fp32" if recipe.precision == "fp32" else "bf16"  # what needs more
-        length, _, windows, _ = recipe.cut
-        tokens = (recipe.microbatch or recipe.batch) * windows * length
-        needs += [to_train(spec, engine, low, tokens, length, recipe).total for engine in request.engines]
+        needs += [Demand(spec, recipe, engine, low).bytes for engine in request.engines]
     return max(1, free // max(needs))
 
 
@@ -265,11 +265,28 @@ def _command(request: CompareRequest, model: str, run: PlannedRun) -> list[str]:
     return [*words, "--resume"] if run.folder.exists() else words
 
 
-def _require_done(run: PlannedRun, code: int) -> None:
+def _require_done(run: PlannedRun, code: int, starts: Mapping[str, str], jobs: int) -> None:
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise Interrupted(code - 128, STOPPED)
-    if code not in (0, COLLAPSED):
-        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
-        which = "" if run.fold.number is None else f", fold {run.fold.number}"
-        whose = f"the {run.engine} run of {run.model.name}" if run.model.name else f"the {run.engine} run"
-        raise DuyguError(f"{whose} with seed {run.seed}{which} {end}; --resume repeats what is missing")
+    if code in (0, COLLAPSED):
+        return
+    which = "" if run.fold.number is None else f", fold {run.fold.number}"
+    whose = f"the {run.engine} run of {run.model.name}" if run.model.name else f"the {run.engine} run"
+    who = f"{whose} with seed {run.seed}{which}"
+    if code == -signal.SIGKILL:
+        raise _killed(run, who, starts[run.model.name], jobs)
+    end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+    raise DuyguError(f"{who} {end}; --resume repeats what is missing, --overwrite begins again with any recipe")
+
+
+def _killed(run: PlannedRun, who: str, start: str, jobs: int) -> OutOfMemory:
+    """What to say of a run that was killed while ``jobs`` went on at a time. Every run has the comparison's recipe, so
+    another one means to begin again.
+    """
+    recipe, demand = run.model.recipe, None
+    with suppress(UserError):
+        demand = Demand(shape_of(start, recipe), recipe, run.engine, recipe.precision)
+    savings = [] if demand is None else [*alike(demand, memory()[1]), *otherwise(demand)]
+    fix = f"--resume with --jobs {jobs // 2}" if jobs > 1 else "--resume when more memory is free"
+    fix += f"; or begin again: --overwrite with {' or '.join(map(str, savings))}" if savings else ""
+    return killed(who, str(run.folder), fix, None if demand is None else demand.bytes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import multiprocessing.connection
+import signal
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +30,7 @@ from duygu.models.adapters import merged, require_adaptable, with_adapters
 from duygu.models.folder import open_classifier, open_model, write_model
 from duygu.models.presets import recipe_for
 from duygu.recipe import Recipe
+from duygu.training.out_of_memory import Watched, killed
 from duygu.training.plan import Batch, IntArray, assemble, evaluation_batches, fit_shapes, make_plan
 from duygu.training.scoring import score
 
@@ -142,7 +144,7 @@ def measure(party: str, request: Request) -> Measurement:
     """One party's numbers, in this process."""
     if party == "transformers":
         return Measurement(party, _reference_logits(request), {}, np.zeros(0, np.float32))
-    engine = open_engine(party, request.threads)
+    engine = Watched(open_engine(party, request.threads))
     model = open_classifier(request.model)
     placement = Placement("fp32", request.threads)
     start = with_adapters(model.tensors, model.spec, request.recipe)
@@ -282,11 +284,20 @@ def _in_own_process(party: str, request: Request) -> Measurement:
     try:
         answer = receiver.recv()
     except EOFError:
-        answer = DuyguError(f"the {party} process ended without an answer")
+        process.join()
+        answer = _silent(party, process.exitcode)
     process.join()
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def _silent(party: str, code: int | None) -> DuyguError:
+    """What to say of a process that ended without an answer."""
+    if code == -signal.SIGKILL:
+        fix = "close what else takes memory, or give a smaller --set length"
+        return killed(f"the {party} process", party, fix)
+    return DuyguError(f"the {party} process ended without an answer")
 
 
 def _send(party: str, request: Request, sender: multiprocessing.connection.Connection) -> None:
