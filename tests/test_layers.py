@@ -40,6 +40,7 @@ FLOORS = {
     "duygu.data": 3,
     "duygu.models": 3,
     "duygu.engines": 4,
+    "duygu.scale.activations": 5,
     "duygu.scale.memory": 5,
     "duygu.scale.adapters_memory": 5,
     "duygu.training": 5,
