@@ -166,14 +166,13 @@ def _jax_layer(spec: ModelSpec) -> int:
     return wide + spec.heads
 
 
-def jax_kept(spec: ModelSpec, low: str, tokens: int, longest: int, recipe: Recipe) -> tuple[int, int]:
-    """What is saved, and what the layer whose turn it is has besides: as much as XLA's account of it showed."""
+def jax_turn(spec: ModelSpec, low: str, tokens: int, recipe: Recipe = PLAIN) -> int:
+    """What the layer whose turn it is has besides what is saved: as much as XLA's account of it showed."""
     c, f = spec.hidden, spec.intermediate
+    if spec.family in LLAMAS:
+        return tokens * 4 * (5 * f + 10 * c if low == "bf16" else 6 * f + 15 * c)
     turn = 5 * f + 14 * c if spec.family in PARTS else 8 * f + 34 * c
-    if recipe.gradient_checkpointing:
-        turn += _jax_layer(spec)
-    kept = jax_saved(spec, tokens, recipe) + tokens * 4 * turn
-    return kept, kept
+    return tokens * 4 * (turn + _jax_layer(spec) * recipe.gradient_checkpointing)
 
 
 def torch_passing(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:

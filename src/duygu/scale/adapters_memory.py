@@ -10,11 +10,8 @@ from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes
 from duygu.recipe import Recipe
 
 
-def bytes_of_weights(spec: ModelSpec, recipe: Recipe, low: str) -> dict[str, int]:
-    """Bytes of ``masters`` (all that lies in memory of the weights), ``moments``, ``gradients`` and ``copies``.
-
-    What does not learn is held once, as the layers compute with it.
-    """
+def bytes_of_weights(spec: ModelSpec, recipe: Recipe, engine: str, low: str) -> dict[str, int]:
+    """The fields of `duygu.scale.memory.Weights`. What does not learn is held once, as the layers compute with it."""
     shapes, trained = tensor_shapes(spec), trained_shapes(spec, recipe)
     quantised = {f"{layer}.weight" for layer in quantised_layers(shapes, recipe)}
     held = sum(
@@ -31,11 +28,15 @@ def bytes_of_weights(spec: ModelSpec, recipe: Recipe, low: str) -> dict[str, int
         "moments": 8 * learns,
         "gradients": 4 * learns,
         "copies": 2 * rounded if low == "bf16" else 0,
+        "passing": _passing([math.prod(shapes[name]) for name in sorted(quantised)], spec.layers, engine, low),
     }
 
 
-def passing_weights(spec: ModelSpec, recipe: Recipe, low: str) -> int:
-    """Bytes of the largest weight while it is whole: levels in fp32, and once more as the layer multiplies by it."""
-    shapes = tensor_shapes(spec)
-    largest = max((math.prod(shapes[f"{layer}.weight"]) for layer in quantised_layers(shapes, recipe)), default=0)
-    return largest * (4 + 4 + (2 if low == "bf16" else 4))
+def _passing(sizes: list[int], layers: int, engine: str, low: str) -> int:
+    """Bytes of quantised weights while they are whole.
+
+    PyTorch has one at a time, twice, since its products lay it out anew. XLA's account has up to three layers of them
+    while tokens are few: nothing but the codes is needed to make them whole, so they are early.
+    """
+    size = 2 if low == "bf16" else 4
+    return 2 * size * max(sizes, default=0) if engine == "torch" else 3 * size * sum(sizes) // layers

@@ -18,7 +18,7 @@ from typing import Any
 from duygu.models.fallback import ENGINE, THROUGH
 from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes, with_dropout
 from duygu.recipe import Recipe
-from duygu.scale.activations import PLAIN, jax_kept, torch_kept, torch_passing
+from duygu.scale.activations import PLAIN, jax_saved, jax_turn, torch_kept, torch_passing
 
 MIB, GIB = 1 << 20, 1 << 30
 TRAINING = {  # a process of its own, everything imported, before a model is there
@@ -51,35 +51,52 @@ class Need:
         return sum(astuple(self))
 
 
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of what does not depend on the texts."""
+
+    masters: int  # all that lies in memory of the weights, as it is held between steps
+    moments: int
+    gradients: int
+    copies: int
+    passing: int = 0  # of weights that are whole in passing, where they are held in 4 bits
+
+
 def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int, recipe: Recipe = PLAIN) -> Need:
     """A training run whose largest forward pass has ``tokens`` tokens, its longest document ``longest``."""
-    spec, (weights, rounded) = with_dropout(spec, recipe), _weights(spec)
-    kept, held = (torch_kept if engine == "torch" else jax_kept)(spec, low, tokens, longest, recipe)
+    spec, weights = with_dropout(spec, recipe), _weights(spec, engine, low, recipe)
+    if engine == "torch":
+        kept, held = torch_kept(spec, low, tokens, longest, recipe)
+        activations = kept + weights.passing
+    else:
+        kept, turn = jax_saved(spec, tokens, recipe), jax_turn(spec, low, tokens, recipe)
+        activations, held = kept + max(turn, weights.passing), kept + turn
     return Need(
-        process=TRAINING[engine, low] + _largest(spec),
-        masters=4 * weights,
-        moments=8 * weights,
-        gradients=4 * weights,
-        copies=2 * rounded if low == "bf16" else 0,
-        averages=_averages(weights, rounded, engine, low, recipe),
-        activations=kept,
+        process=TRAINING[engine, low],
+        masters=weights.masters,
+        moments=weights.moments,
+        gradients=weights.gradients,
+        copies=weights.copies,
+        averages=_averages(spec, engine, low, recipe),
+        activations=activations,
         held=round(HELD[engine] * held),
     )
 
 
-def to_score(spec: ModelSpec, engine: str, low: str, longest: int, windows: int = 1) -> Need:
-    """Scoring texts of at most ``longest`` tokens, or as many ``windows`` of them, which are in one forward pass."""
-    weights, rounded = _weights(spec)
+def to_score(spec: ModelSpec, engine: str, low: str, longest: int, windows: int = 1, recipe: Recipe = PLAIN) -> Need:
+    """Scoring texts of at most ``longest`` tokens, or as many ``windows`` of them, which are in one forward pass; with
+    what a run with ``recipe`` leaves: the whole model, or adapters beside one."""
+    weights = _weights(spec, engine, low, recipe)
     tokens = max(SCORED, windows * longest)
     passing = torch_passing(spec, low, tokens, longest) if engine == "torch" else tokens * 40 * spec.hidden
     return Need(
-        process=SCORING[engine] + _largest(spec),
-        masters=4 * weights,
-        moments=8 * weights if engine == "jax" else 0,  # its state has them from the start
+        process=SCORING[engine] + (0 if recipe.lora_rank else _largest(spec)),
+        masters=weights.masters,
+        moments=weights.moments if engine == "jax" else 0,  # its state has them from the start
         gradients=0,
-        copies=2 * rounded if low == "bf16" else 0,
+        copies=weights.copies,
         averages=0,  # they are the weights of what was trained
-        activations=passing,
+        activations=passing + weights.passing,
         held=0,
     )
 
@@ -87,31 +104,13 @@ def to_score(spec: ModelSpec, engine: str, low: str, longest: int, windows: int 
 def with_recipe(spec: ModelSpec, recipe: Recipe, engine: str, low: str, documents: int) -> Need:
     """A training run with this recipe, so many of the longest documents at a time."""
     length, _, windows, _ = recipe.cut
-    need = to_train(spec, engine, low, documents * windows * length, length, recipe)
-    if not recipe.lora_rank:
-        return need
-    from duygu.scale import adapters_memory  # needs numpy, which `duygu doctor` does without
-
-    passing = need.activations + adapters_memory.passing_weights(spec, recipe, low)
-    return replace(need, **adapters_memory.bytes_of_weights(spec, recipe, low), activations=passing)
+    return to_train(spec, engine, low, documents * windows * length, length, recipe)
 
 
 def scoring_with_recipe(spec: ModelSpec, recipe: Recipe, engine: str, low: str) -> Need:
-    """Scoring with what a run with this recipe leaves: the whole model, or adapters beside one."""
+    """Scoring with what a run with this recipe leaves."""
     length, _, windows, _ = recipe.cut
-    need = to_score(spec, engine, low, length, windows)
-    if not recipe.lora_rank:
-        return need
-    from duygu.scale import adapters_memory
-
-    weights = adapters_memory.bytes_of_weights(spec, recipe, low)
-    return replace(
-        need,
-        masters=weights["masters"],
-        moments=weights["moments"] if engine == "jax" else 0,
-        copies=weights["copies"],
-        activations=need.activations + adapters_memory.passing_weights(spec, recipe, low),
-    )
+    return to_score(spec, engine, low, length, windows, recipe)
 
 
 def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
@@ -150,16 +149,27 @@ def _largest(spec: ModelSpec) -> int:
     return 4 * max(math.prod(shape) for shape in tensor_shapes(spec).values())
 
 
-def _weights(spec: ModelSpec) -> tuple[int, int]:
+def _weights(spec: ModelSpec, engine: str, low: str, recipe: Recipe) -> Weights:
+    if recipe.lora_rank:
+        from duygu.scale import adapters_memory  # needs numpy, which `duygu doctor` does without
+
+        return Weights(**adapters_memory.bytes_of_weights(spec, recipe, engine, low))
+    weights, rounded = _sizes(spec)
+    return Weights(4 * weights, 8 * weights, 4 * weights, 2 * rounded if low == "bf16" else 0)
+
+
+def _sizes(spec: ModelSpec) -> tuple[int, int]:
     """Number of all weights, and of those that bf16 has copies of."""
     sizes = {name: math.prod(shape) for name, shape in tensor_shapes(spec).items()}
     return sum(sizes.values()), sum(size for name, size in sizes.items() if in_low_precision(name))
 
 
-def _averages(weights: int, rounded: int, engine: str, low: str, recipe: Recipe) -> int:
+def _averages(spec: ModelSpec, engine: str, low: str, recipe: Recipe) -> int:
     """Bytes of the averages; PyTorch scores with bf16 copies of its own of them."""
-    copies = 2 * rounded if engine == "torch" and low == "bf16" else 0
-    return 4 * weights + copies if recipe.ema else 0
+    if not recipe.ema:
+        return 0
+    weights, rounded = _sizes(spec)
+    return 4 * weights + (2 * rounded if engine == "torch" and low == "bf16" else 0)
 
 
 def _precisions(recipe: Recipe, fast: bool | None) -> tuple[str, ...]:
