@@ -184,3 +184,10 @@ def torch_passing(spec: ModelSpec, low: str, tokens: int, longest: int) -> int:
         for number in range(spec.layers)
     ]
     return tokens * (12 * c * e + wide * f * e) + 2 * max(scored) * spec.heads * 4
+
+
+def jax_passing(spec: ModelSpec, tokens: int) -> int:
+    """What one layer of a forward pass has at once in JAX, as much as XLA's account of it showed."""
+    if spec.family in LLAMAS:
+        return tokens * 4 * (4 * spec.intermediate + 3 * spec.hidden)
+    return tokens * 40 * spec.hidden

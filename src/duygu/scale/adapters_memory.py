@@ -35,8 +35,9 @@ def bytes_of_weights(spec: ModelSpec, recipe: Recipe, engine: str, low: str) -> 
 def _passing(sizes: list[int], layers: int, engine: str, low: str) -> int:
     """Bytes of quantised weights while they are whole.
 
-    PyTorch has one at a time, twice, since its products lay it out anew. XLA's account has up to three layers of them
-    while tokens are few: nothing but the codes is needed to make them whole, so they are early.
+    PyTorch has one at a time, twice, since its products lay it out anew. XLA, by its own account, has three layers of
+    them while tokens are few, since making them whole waits for nothing, and a half or a fourth of that when the tokens
+    themselves need more.
     """
     size = 2 if low == "bf16" else 4
     return 2 * size * max(sizes, default=0) if engine == "torch" else 3 * size * sum(sizes) // layers

@@ -18,7 +18,7 @@ from typing import Any
 from duygu.models.fallback import ENGINE, THROUGH
 from duygu.models.spec import ModelSpec, in_low_precision, tensor_shapes, with_dropout
 from duygu.recipe import Recipe
-from duygu.scale.activations import PLAIN, jax_saved, jax_turn, torch_kept, torch_passing
+from duygu.scale.activations import PLAIN, jax_passing, jax_saved, jax_turn, torch_kept, torch_passing
 
 MIB, GIB = 1 << 20, 1 << 30
 TRAINING = {  # a process of its own, everything imported, before a model is there
@@ -59,7 +59,7 @@ class Weights:
     moments: int
     gradients: int
     copies: int
-    passing: int = 0  # of weights that are whole in passing, where they are held in 4 bits
+    passing: int = 0  # while they are whole, where they are held in 4 bits
 
 
 def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int, recipe: Recipe = PLAIN) -> Need:
@@ -67,10 +67,10 @@ def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int, 
     spec, weights = with_dropout(spec, recipe), _weights(spec, engine, low, recipe)
     if engine == "torch":
         kept, held = torch_kept(spec, low, tokens, longest, recipe)
-        activations = kept + weights.passing
+        kept += weights.passing
     else:
-        kept, turn = jax_saved(spec, tokens, recipe), jax_turn(spec, low, tokens, recipe)
-        activations, held = kept + max(turn, weights.passing), kept + turn
+        saved, turn = jax_saved(spec, tokens, recipe), jax_turn(spec, low, tokens, recipe)
+        kept, held = saved + max(turn + weights.passing // 4, weights.passing), saved + turn
     return Need(
         process=TRAINING[engine, low],
         masters=weights.masters,
@@ -78,7 +78,7 @@ def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int, 
         gradients=weights.gradients,
         copies=weights.copies,
         averages=_averages(spec, engine, low, recipe),
-        activations=activations,
+        activations=max(kept, _scoring(spec, engine, low, max(SCORED, longest), longest, weights)),
         held=round(HELD[engine] * held),
     )
 
@@ -87,8 +87,6 @@ def to_score(spec: ModelSpec, engine: str, low: str, longest: int, windows: int 
     """Scoring texts of at most ``longest`` tokens, or as many ``windows`` of them, which are in one forward pass; with
     what a run with ``recipe`` leaves: the whole model, or adapters beside one."""
     weights = _weights(spec, engine, low, recipe)
-    tokens = max(SCORED, windows * longest)
-    passing = torch_passing(spec, low, tokens, longest) if engine == "torch" else tokens * 40 * spec.hidden
     return Need(
         process=SCORING[engine] + (0 if recipe.lora_rank else _largest(spec)),
         masters=weights.masters,
@@ -96,7 +94,7 @@ def to_score(spec: ModelSpec, engine: str, low: str, longest: int, windows: int 
         gradients=0,
         copies=weights.copies,
         averages=0,  # they are the weights of what was trained
-        activations=passing + weights.passing,
+        activations=_scoring(spec, engine, low, max(SCORED, windows * longest), longest, weights),
         held=0,
     )
 
@@ -142,6 +140,13 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
         "needs": needs,
         "findings": findings,
     }
+
+
+def _scoring(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int, weights: Weights) -> int:
+    """What a forward pass has at once; a run that trains on few tokens at a time has most while it evaluates."""
+    if engine == "torch":
+        return torch_passing(spec, low, tokens, longest) + weights.passing
+    return max(jax_passing(spec, tokens) + weights.passing // 2, weights.passing)
 
 
 def _largest(spec: ModelSpec) -> int:
