@@ -17,7 +17,7 @@ from duygu.models.spec import ModelSpec, in_low_precision, parameters, tensor_sh
 from duygu.recipe import Recipe
 from duygu.scale import activations
 from duygu.scale.activations import jax_saved, torch_saved
-from duygu.scale.memory import SCORED, predict, to_score, to_train
+from duygu.scale.memory import SCORED, Room, predict, to_score, to_train
 from duygu.training.plan import EVALUATION_TOKENS, Batch, assemble, exact_shape, fit_shapes
 from tests.engines.shapes import LLAMA, MODERNBERT, random_tensors, saved_bytes
 
@@ -135,30 +135,35 @@ def test_what_does_not_fit_is_met_with_a_microbatch_that_does() -> None:
     recipe = Recipe(precision="fp32", batch=64)
     whole = to_train(SPEC, "torch", "fp32", 64 * 256, 256).total
     eight = to_train(SPEC, "torch", "fp32", 8 * 256, 256).total
-    (fits,) = predict(SPEC, recipe, {"torch": False}, whole)["findings"]
+    (fits,) = predict(SPEC, recipe, {"torch": False}, {"torch": Room(whole)})["findings"]
     assert "fits" in fits
-    (smaller,) = predict(SPEC, recipe, {"torch": False}, eight)["findings"]
+    (smaller,) = predict(SPEC, recipe, {"torch": False}, {"torch": Room(eight)})["findings"]
     assert "--set microbatch=8 does and trains the same" in smaller
     again = to_train(SPEC, "torch", "fp32", 256, 256, replace(recipe, gradient_checkpointing=True)).total
-    (less,) = predict(SPEC, recipe, {"torch": False}, again)["findings"]
+    (less,) = predict(SPEC, recipe, {"torch": False}, {"torch": Room(again)})["findings"]
     assert "--set microbatch=1 --set gradient_checkpointing=true does and trains the same" in less
-    (nothing,) = predict(SPEC, recipe, {"torch": False}, 1000)["findings"]
+    device = to_train(SPEC, "torch", "fp32", 64 * 256, 256).on_device
+    (on_gpu,) = predict(SPEC, recipe, {"torch": False}, {"torch": Room(device, gpu=True)})["findings"]
+    assert on_gpu.endswith("GiB that are free on the GPU"), "the process and its heap are the host's"
+    (nothing,) = predict(SPEC, recipe, {"torch": False}, {"torch": Room(1000)})["findings"]
     assert "not even one document" in nothing
-    assert predict(SPEC, recipe, {"torch": False}, None)["findings"] == []
+    assert predict(SPEC, recipe, {"torch": False}, {"torch": Room(None)})["findings"] == []
 
 
 def test_auto_precision_is_what_the_engine_would_choose() -> None:
     def chosen(fast: bool | None) -> list[str]:
-        needs = predict(SPEC, Recipe(), {"jax": fast}, None)["needs"]
+        needs = predict(SPEC, Recipe(), {"jax": fast}, {"jax": Room(None)})["needs"]
         return [need["precision"] for need in needs if need["what"] == "training"]
 
     assert (chosen(True), chosen(False), chosen(None)) == (["bf16"], ["fp32"], ["fp32", "bf16"])
-    needs = predict(SPEC, Recipe(microbatch=4), {"jax": True}, 8 * GIB)["needs"]
+    needs = predict(SPEC, Recipe(microbatch=4), {"jax": True}, {"jax": Room(8 * GIB)})["needs"]
     assert needs[0]["total_bytes"] == to_train(SPEC, "jax", "bf16", 4 * 256, 256).total
 
 
 def test_all_windows_of_a_document_are_in_memory_at_once() -> None:
-    found = predict(SPEC, Recipe(precision="fp32", long="windows", max_windows=20), {"torch": None}, GIB // 2)
+    found = predict(
+        SPEC, Recipe(precision="fp32", long="windows", max_windows=20), {"torch": None}, {"torch": Room(GIB // 2)}
+    )
     totals = {need["what"]: need["total_bytes"] for need in found["needs"]}
     assert totals["training"] == to_train(SPEC, "torch", "fp32", 16 * 20 * 256, 256).total
     assert totals["scoring"] == to_score(SPEC, "torch", "fp32", 256, 20).total

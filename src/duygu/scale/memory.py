@@ -50,6 +50,11 @@ class Need:
         """All of them."""
         return sum(astuple(self))
 
+    @property
+    def on_device(self) -> int:
+        """Those that a GPU has where there is one, and the host then has not."""
+        return self.total - self.process - self.held
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -111,11 +116,29 @@ def scoring_with_recipe(spec: ModelSpec, recipe: Recipe, engine: str, low: str) 
     return to_score(spec, engine, low, length, windows, recipe)
 
 
-def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], free: int | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that are free where an engine computes; None where that is not known."""
+
+    free: int | None
+    gpu: bool = False
+
+    def takes(self, need: Need) -> int:
+        """What of a need has to fit there."""
+        return need.on_device if self.gpu else need.total
+
+    def fits(self, need: Need) -> bool:
+        """Whether it does."""
+        return self.free is not None and self.takes(need) <= self.free
+
+
+def predict(
+    spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None], rooms: Mapping[str, Room]
+) -> dict[str, Any]:
     """What training and scoring need in the worst case: every document of a step is as long as the recipe allows,
     with windows as long as the most of them hold.
 
-    ``engines`` says of each whether bf16 is fast there, None where that is not known; ``free`` are the bytes there are.
+    ``engines`` says of each whether bf16 is fast there, None where that is not known, ``rooms`` where it computes.
     """
     documents, (length, _, windows, _) = recipe.microbatch or recipe.batch, recipe.cut
     needs: list[dict[str, Any]] = []
@@ -129,14 +152,13 @@ def predict(spec: ModelSpec, recipe: Recipe, engines: Mapping[str, bool | None],
         for low in _precisions(recipe, fast):
             training = with_recipe(spec, recipe, engine, low, documents)
             scoring = scoring_with_recipe(spec, recipe, engine, low)
-            needs += [_entry(engine, low, "training", training), _entry(engine, low, "scoring", scoring)]
-            findings += _findings(spec, recipe, engine, low, training.total, free)
+            needs += [_entry(spec, engine, low, *one) for one in (("training", training), ("scoring", scoring))]
+            findings += _findings(spec, recipe, engine, low, rooms[engine])
     return {
         "weights": sum(math.prod(shape) for shape in tensor_shapes(spec).values()),
         "documents": documents,
         "length": length,
         "windows": windows,
-        "free_bytes": free,
         "needs": needs,
         "findings": findings,
     }
@@ -184,23 +206,30 @@ def _precisions(recipe: Recipe, fast: bool | None) -> tuple[str, ...]:
     return ("fp32", "bf16") if fast is None else ("bf16",) if fast else ("fp32",)
 
 
-def _entry(engine: str, low: str, what: str, need: Need) -> dict[str, Any]:
-    parts = {f"{name}_bytes": value for name, value in (*asdict(need).items(), ("total", need.total))}
+def _entry(spec: ModelSpec, engine: str, low: str, what: str, need: Need) -> dict[str, Any]:
+    sums = {"total": need.total, "on_device": need.on_device, "host_loading": _loading(spec, engine)}
+    parts = {f"{name}_bytes": value for name, value in (asdict(need) | sums).items()}
     return {"engine": engine, "precision": low, "what": what, **parts}
 
 
-def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, total: int, free: int | None) -> list[str]:
+def _loading(spec: ModelSpec, engine: str) -> int:
+    """What the host has while the weights go to a GPU: the largest tensor as it was read, and in fp32."""
+    return TRAINING[engine, "fp32"] + _largest(spec) * 3 // 2
+
+
+def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, room: Room) -> list[str]:
     """Whether training fits, and if not what would: a smaller microbatch, or that and layers computed again."""
-    name = f"{engine} {low}"
-    if free is None:
+    if room.free is None:
         return []
-    if total <= free:
-        return [f"{name}: training fits, with {total / free:.0%} of the {free / GIB:.1f} GiB that are free"]
-    for documents in _halves(recipe.microbatch or recipe.batch):
-        if with_recipe(spec, recipe, engine, low, documents).total <= free:
-            return [f"{name}: training does not fit; --set microbatch={documents} does and trains the same"]
-    one = with_recipe(spec, replace(recipe, gradient_checkpointing=True), engine, low, 1)
-    if one.total <= free:
+    name, documents = f"{engine} {low}", recipe.microbatch or recipe.batch
+    whole = with_recipe(spec, recipe, engine, low, documents)
+    if room.fits(whole):
+        where = f"{room.free / GIB:.1f} GiB that are free" + " on the GPU" * room.gpu
+        return [f"{name}: training fits, with {room.takes(whole) / room.free:.0%} of the {where}"]
+    for fewer in _halves(documents):
+        if room.fits(with_recipe(spec, recipe, engine, low, fewer)):
+            return [f"{name}: training does not fit; --set microbatch={fewer} does and trains the same"]
+    if room.fits(with_recipe(spec, replace(recipe, gradient_checkpointing=True), engine, low, 1)):
         both = "--set microbatch=1 --set gradient_checkpointing=true"
         return [f"{name}: training does not fit; {both} does and trains the same"]
     return [f"{name}: training does not fit, not even one document at a time"]

@@ -54,10 +54,13 @@ def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], eng
 
 
 def _predict(report: Report, spec: ModelSpec, recipe: Recipe) -> Report:
-    from duygu.scale.memory import predict
+    from duygu.scale.memory import Room, predict
 
     fast = {found["engine"]: found.get("fast_bf16") for found in report["engines"]}
-    return predict(spec, recipe, fast, report["machine"]["memory_free_bytes"])
+    here, cards = Room(report["machine"]["memory_free_bytes"]), [card["free_bytes"] for card in report["gpus"]]
+    on_gpu = Room(max(cards, default=None), gpu=True)
+    rooms = {one["engine"]: here if one.get("device", "cpu") == "cpu" else on_gpu for one in report["engines"]}
+    return predict(spec, recipe, fast, rooms)
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -141,6 +144,12 @@ def _memory(memory: Report) -> Iterator[str]:
     for need in memory["needs"]:
         name = f"{need['engine']} {need['precision']}, {need['what']}"
         yield f"  {name:22}" + "".join(f"{need[f'{part}_bytes'] / GIB:{width}.2f}" for part, width in widths.items())
+    for need in memory["needs"]:
+        if need["what"] == "training":
+            parts = (f"{need[f'{part}_bytes'] / GIB:.2f}" for part in ("on_device", "host_loading"))
+            yield "  on a GPU {} {} takes {} of its memory, and {} of the host's".format(
+                need["engine"], need["precision"], *parts
+            )
     for line in memory["findings"]:
         yield f"  {line}"
 
