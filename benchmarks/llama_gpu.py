@@ -135,13 +135,14 @@ def one(given: argparse.Namespace) -> dict[str, Any]:
         seconds.append(time.perf_counter() - clock)
     warm = sum(seconds[1:])
     peak, cards = engine.peak_bytes() or peak_memory(), gpus()
+    need = with_recipe(model.spec, recipe, engine.name, recipe.precision, recipe.microbatch)
     return {
         "engine": engine.name, "device": engine.probe().device, "precision": recipe.precision,
         "documents": recipe.microbatch, "tokens": recipe.length, "start_s": started, "compile_s": compiled,
         "tokens_per_s": BATCH * recipe.length * len(seconds[1:]) / warm if warm else None, "losses": losses,
         "peak_bytes": peak, "driver_bytes": cards[0]["memory_bytes"] - cards[0]["free_bytes"] if cards else None,
         "host_peak_bytes": peak_memory(),
-        "predicted_bytes": with_recipe(model.spec, recipe, engine.name, recipe.precision, recipe.microbatch).total,
+        "predicted_bytes": need.on_device if given.device == "gpu" else need.total,
         **{name: peak < bar for name, bar in BARS.items()},
     }  # fmt: skip
 
