@@ -21,9 +21,10 @@ import pytest
 
 from duygu import cli, doctor
 from duygu.errors import ModelError
-from duygu.models.presets import PRESETS
+from duygu.models.presets import PRESETS, recipe_preset
 from duygu.recipe import Recipe
 from duygu.scale.memory import to_score, to_train
+from duygu.verbs import doctor as verb
 from tests.test_layers import HEAVY, SOURCE, imported_by
 
 Duygu = Callable[..., subprocess.CompletedProcess[str]]
@@ -258,3 +259,20 @@ def test_old_and_missing_packages_are_gathered_by_command() -> None:
     ]
     expected = [{"what": "jax, optax 0.1 is older than 0.2.5", "install": "pip install 'duygu[jax]'"}]
     assert doctor.missing(found, []) == expected
+
+
+def test_where_an_engine_computes_on_a_gpu_the_gpu_has_to_hold_it() -> None:
+    """The llama of the presets with its recipe: nine gigabytes on the card, whatever the host has."""
+    recipe = recipe_preset("llama-4bit").recipe.changed({"gradient_checkpointing": "true"})
+    spec = doctor.shape_of("llama-3.1-8b", recipe)
+    report: doctor.Report = {
+        "engines": [{"engine": "torch", "device": "a card", "fast_bf16": True}, {"engine": "jax", "device": "cpu"}],
+        "gpus": [{"name": "a card", "free_bytes": 16_000_000_000}],
+        "machine": {"memory_free_bytes": 4_000_000_000},
+    }
+    found = verb._predict(report, spec, recipe)
+    (on_card, *_), (card, host) = found["needs"], found["findings"]
+    assert 7e9 < on_card["on_device_bytes"] < 9e9
+    assert card.startswith("torch bf16: training fits")
+    assert card.endswith("GiB that are free on the GPU")
+    assert host == "jax bf16: training does not fit, not even one document at a time"
