@@ -28,7 +28,7 @@ LEARNS = ("--set", "epochs=6", "--set", "batch=4", "--set", "length=32", "--set"
 
 @pytest.fixture(scope="session", autouse=True)
 def memory_goes_back() -> None:
-    """Tests start hundreds of engines in one process, of all sizes: what they freed, kept for the next, came to 10 GB."""
+    """Tests start hundreds of engines in a process: what these freed, kept for the next, came to 10 GB."""
     heap._SETTINGS = ()
 
 
