@@ -45,7 +45,7 @@ def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], eng
     wanted = chosen_recipe(model or "", recipe, settings)
     spec = None if model is None else shape_of(model, wanted)  # a mistake is said before anything is waited for
     report = examine(say, [engine] if engine else list(ENGINES))
-    report["memory"] = None if spec is None else {"model": model, **_predict(report, spec, wanted)}
+    report["memory"] = None if spec is None or model is None else _predict(report, model, spec, wanted)
     if as_json:
         print_json(report)
     else:
@@ -53,11 +53,13 @@ def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], eng
             click.echo(printable(line))
 
 
-def _predict(report: Report, spec: ModelSpec, recipe: Recipe) -> Report:
+def _predict(report: Report, model: str, spec: ModelSpec, recipe: Recipe) -> Report:
+    from duygu.models.checkpoints import access
     from duygu.scale.memory import predict
 
     fast = {found["engine"]: found.get("fast_bf16") for found in report["engines"]}
-    return predict(spec, recipe, fast, report["machine"]["memory_free_bytes"])
+    found = predict(spec, recipe, fast, report["machine"]["memory_free_bytes"])
+    return {"model": model, **found, "access": access(model)}
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -141,7 +143,7 @@ def _memory(memory: Report) -> Iterator[str]:
     for need in memory["needs"]:
         name = f"{need['engine']} {need['precision']}, {need['what']}"
         yield f"  {name:22}" + "".join(f"{need[f'{part}_bytes'] / GIB:{width}.2f}" for part, width in widths.items())
-    for line in memory["findings"]:
+    for line in (*memory["findings"], *filter(None, [memory["access"]])):
         yield f"  {line}"
 
 
