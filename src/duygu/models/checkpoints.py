@@ -152,8 +152,8 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
     "qwen3-0.6b": Checkpoint(
         "Qwen/Qwen3-0.6B-Base",
         _qwen3(1024, 28, 16, 3072),
-        "the decoder to begin with: 119 languages by its authors' account; a quarter of its weights are its vocabulary; "
-        "Apache 2.0; its Turkish was not measured here",
+        "the decoder to begin with: 119 languages by its authors' account; a quarter of its weights are its "
+        "vocabulary; Apache 2.0; its Turkish was not measured here",
         recipe="lora",
     ),
     "qwen3-1.7b": Checkpoint(
