@@ -270,7 +270,7 @@ def test_where_an_engine_computes_on_a_gpu_the_gpu_has_to_hold_it() -> None:
         "gpus": [{"name": "a card", "free_bytes": 16_000_000_000}],
         "machine": {"memory_free_bytes": 4_000_000_000},
     }
-    found = verb._predict(report, spec, recipe)
+    found = verb._predict(report, "llama-3.1-8b", spec, recipe)
     (on_card, *_), (card, host) = found["needs"], found["findings"]
     assert 7e9 < on_card["on_device_bytes"] < 9e9
     assert card.startswith("torch bf16: training fits")

@@ -8,7 +8,8 @@ import pytest
 
 from duygu import cli
 from duygu.errors import RecipeError
-from duygu.models.checkpoints import CHECKPOINTS
+from duygu.models.adapters import require_adaptable
+from duygu.models.checkpoints import CHECKPOINTS, access
 from duygu.models.folder import open_model
 from duygu.models.presets import PRESETS, RECIPES, recipe_for, recipe_preset
 from duygu.models.source import hub_name, pinned
@@ -24,6 +25,16 @@ PUBLISHED = {  # millions of parameters that their authors name; these are witho
     "xlm-r-large": 560,
     "sindbert-large": 357,
     "llama-3.1-8b": 7505,  # 8,030 with its language head of 525
+}
+
+
+WITHOUT_HEAD = {  # weights that the hub counts in the checkpoints, without a language head of their own
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-1.7b": 1_720_574_976,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360 - 151_936 * 4096,
+    "llama-3.1-8b": 8_030_261_248 - 128_256 * 4096,
 }
 
 
@@ -45,6 +56,33 @@ def test_a_checkpoint_is_found_by_its_short_name(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_shapes_give_the_published_numbers_of_parameters(name: str) -> None:
     assert parameters(spec_of(name)) / 1e6 == pytest.approx(PUBLISHED[name], rel=0.01)
+
+
+@pytest.mark.parametrize("name", WITHOUT_HEAD)
+def test_decoders_have_the_published_weights(name: str) -> None:
+    spec = spec_of(name)
+    assert parameters(spec) - 2 * spec.hidden == WITHOUT_HEAD[name]
+
+
+def test_a_decoder_brings_a_recipe_that_needs_no_further_option() -> None:
+    """Qwen's tokenizers name their padding token, Llama's do not; what is too large for a small device is in 4 bits."""
+    decoders = {name: recipe_for(name) for name in WITHOUT_HEAD}
+    for name, recipe in decoders.items():
+        require_adaptable(spec_of(name), recipe)
+        assert recipe.lora_rank
+        assert recipe.gradient_checkpointing
+        assert bool(recipe.pad_token) == name.startswith("llama")
+        assert (recipe.quantise != "none") == (WITHOUT_HEAD[name] > 2e9)
+
+
+def test_a_gated_model_says_how_it_is_had(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [name for name, checkpoint in CHECKPOINTS.items() if checkpoint.gated] == ["llama-3.1-8b"]
+    assert access("meta-llama/Llama-3.1-8B@main") == access("llama-3.1-8b")
+    assert access("qwen3-4b") == access("some/folder") == ""
+    assert cli.main(["models"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert access("llama-3.1-8b") in shown
+    assert all(words in access("llama-3.1-8b") for words in ("accept its terms", "hf auth login", "HF_TOKEN"))
 
 
 def test_weights_of_a_fallback_are_those_that_transformers_has() -> None:

@@ -13,7 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from duygu.engines.torch import attention
 from duygu.engines.torch.bert import BertClassifier, Layout
 from duygu.engines.torch.engine import FAMILIES, Classifier
-from duygu.models.spec import ModelSpec
+from duygu.engines.torch.lora import adapt
+from duygu.models.adapters import adapter_shapes, trained_shapes
+from duygu.models.spec import ModelSpec, tensor_shapes
+from duygu.recipe import Recipe
 from duygu.scale.operations import operations
 
 SPEC = ModelSpec(
@@ -24,6 +27,10 @@ SPEC = ModelSpec(
 MODERN = replace(
     SPEC, family="modernbert", layers=4, segments=0, global_every=3, window=4, theta=160_000.0, local_theta=10_000.0
 )
+LLAMA = replace(SPEC, family="llama", segments=0, heads=4, kv_heads=2, head_width=6, activation="silu", theta=10_000.0)
+QWEN3 = replace(LLAMA, family="qwen3", head_width=8, head_norms=True)  # its queries are wider than its hidden states
+PLAIN, ADAPTERS = Recipe(), Recipe(lora_rank=5)
+FEW = Recipe(lora_rank=5, lora_targets="q_proj,v_proj")
 HEAD = 2 * 24 * (24 + 3)  # pooler and classifier of one document, which `operations` leaves out
 
 
@@ -60,14 +67,55 @@ def test_local_layers_in_blocks_compute_little_more_than_is_seen(monkeypatch: py
     assert blocks < 64 / 23 * whole + 4 * 24 * 64 * 64  # the global layer's scores grow with the square
 
 
-def counted(module: Classifier, lengths: list[int]) -> int:
-    """What PyTorch counts of a forward pass."""
+@pytest.mark.parametrize("recipe", [PLAIN, ADAPTERS, FEW], ids=["plain", "adapters", "few"])
+@pytest.mark.parametrize("spec", [LLAMA, QWEN3], ids=["llama", "qwen3"])
+@pytest.mark.parametrize("training", [False, True], ids=["scoring", "training"])
+@pytest.mark.parametrize("lengths", [[20, 20, 7], [1], [64, 3]])
+def test_decoders_are_counted_as_pytorch_counts_them(
+    spec: ModelSpec, training: bool, lengths: list[int], recipe: Recipe
+) -> None:
+    """Up to what the engine computes besides: later tokens, which it masks, and tokens of other documents in the last
+    layer; scores again in the backward pass."""
+    wide, passes, head = spec.heads * spec.head_dim, 3 if training else 1, 2 * 24 * 3 * len(lengths)
+    later = 4 * wide * sum(length * (length - 1) // 2 for length in lengths)  # of one layer; two have all ask
+    others = 4 * wide * (len(lengths) - 1) * sum(lengths)
+    again = 2 * wide * sum(length * length for length in lengths) if training else 0
+    beyond = passes * (head + others + 2 * later) + 2 * again
+    adapted = recipe if training else PLAIN
+    found = counted(learning(spec, adapted), lengths, training)
+    assert operations(spec, lengths, training, adapted) + beyond == found
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, ADAPTERS], ids=["plain", "adapters"])
+@pytest.mark.parametrize("lengths", [[20, 20, 7], [64, 3]])
+def test_training_of_bert_is_counted_as_pytorch_counts_it(lengths: list[int], recipe: Recipe) -> None:
+    """Up to tokens of other documents in the last layer, and scores again in the backward pass of the others."""
+    others = 4 * 24 * (len(lengths) - 1) * sum(lengths)
+    again = 2 * 2 * 24 * sum(length * length for length in lengths)
+    found = counted(learning(SPEC, recipe), lengths, training=True)
+    assert operations(SPEC, lengths, True, recipe) + 3 * (HEAD * len(lengths) + others) + again == found
+
+
+def learning(spec: ModelSpec, recipe: Recipe) -> Classifier:
+    """The engine's module with what the recipe trains."""
+    module, learns = FAMILIES[spec.family](spec), trained_shapes(spec, recipe)
+    adapters = adapter_shapes(tensor_shapes(spec), recipe)
+    adapt(module, {name: torch.zeros(shape) for name, shape in adapters.items()}, recipe)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in learns)
+    return module
+
+
+def counted(module: Classifier, lengths: list[int], training: bool = False) -> int:
+    """What PyTorch counts of a forward pass, and of the backward pass that follows it in training."""
     positions = torch.cat([torch.arange(length) for length in lengths])
     starts = torch.tensor(np.cumsum([0, *lengths[:-1]]))
     groups = tuple((1, length) for length in lengths)
     layout = Layout(torch.ones(sum(lengths), dtype=torch.int64), positions, starts, torch.tensor(lengths), groups)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        module(module.words(layout), layout)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(not training):
+        logits = module(module.words(layout), layout)
+        if training:
+            logits.sum().backward()
     return counter.get_total_flops()
 
 

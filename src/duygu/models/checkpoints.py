@@ -22,6 +22,13 @@ class Checkpoint:
     recipe: str = "default"  # name of the recipe preset that suits it
     advised: bool = True
     weights: int = 0  # of a family without a twin, whose shapes only transformers knows
+    gated: bool = False  # whether the hub gives it only to those who accepted its terms
+
+    @property
+    def access(self) -> str:
+        """What to do before it can be fetched; empty where nothing is."""
+        terms = f"accept its terms at huggingface.co/{self.model}, then `hf auth login`, or set HF_TOKEN"
+        return f"gated: {terms}" if self.gated else ""
 
 
 def _bert(vocabulary: int, **more: Any) -> Mapping[str, Any]:
@@ -35,6 +42,18 @@ def _roberta(kind: str, vocabulary: int, **more: Any) -> Mapping[str, Any]:
 
 def _modern(vocabulary: int, **more: Any) -> Mapping[str, Any]:
     return {"model_type": "modernbert", "vocab_size": vocabulary, "pad_token_id": 0, **more}
+
+
+def _qwen(kind: str, hidden: int, layers: int, heads: int, kv_heads: int, intermediate: int) -> Mapping[str, Any]:
+    return {
+        "model_type": kind, "vocab_size": 151_936, "hidden_size": hidden, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "intermediate_size": intermediate,
+        "max_position_embeddings": 32_768, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0,
+    }  # fmt: skip
+
+
+def _qwen3(hidden: int, layers: int, heads: int, intermediate: int) -> Mapping[str, Any]:
+    return {**_qwen("qwen3", hidden, layers, heads, 8, intermediate), "head_dim": 128}
 
 
 _ELECTRA = {"embedding_size": 768, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -123,12 +142,45 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         "ModernBERT for 1,800 languages and long texts; two thirds of its weights are its vocabulary",
         recipe="modernbert",
     ),
+    "qwen2.5-0.5b": Checkpoint(
+        "Qwen/Qwen2.5-0.5B",
+        _qwen("qwen2", 896, 24, 14, 2, 4864),
+        "the smallest decoder here; Apache 2.0; of its 29 languages its authors name 13, Turkish not among them; its "
+        "Turkish was not measured here",
+        recipe="lora",
+    ),
+    "qwen3-0.6b": Checkpoint(
+        "Qwen/Qwen3-0.6B-Base",
+        _qwen3(1024, 28, 16, 3072),
+        "the decoder to begin with: 119 languages by its authors' account; a quarter of its weights are its "
+        "vocabulary; Apache 2.0; its Turkish was not measured here",
+        recipe="lora",
+    ),
+    "qwen3-1.7b": Checkpoint(
+        "Qwen/Qwen3-1.7B-Base",
+        _qwen3(2048, 28, 16, 6144),
+        "as qwen3-0.6b, three times as large; Apache 2.0; wants a GPU; its Turkish was not measured here",
+        recipe="lora",
+    ),
+    "qwen3-4b": Checkpoint(
+        "Qwen/Qwen3-4B-Base",
+        _qwen3(2560, 36, 32, 9728),
+        "as qwen3-0.6b, seven times as large, so in 4 bits; Apache 2.0; wants a GPU; its Turkish was not measured here",
+        recipe="lora-4bit",
+    ),
+    "qwen3-8b": Checkpoint(
+        "Qwen/Qwen3-8B-Base",
+        _qwen3(4096, 36, 32, 12_288),
+        "the largest Qwen here, in 4 bits; Apache 2.0; wants a GPU; its Turkish was not measured here",
+        recipe="lora-4bit",
+    ),
     "llama-3.1-8b": Checkpoint(
         "meta-llama/Llama-3.1-8B",
         {"model_type": "llama", **_LLAMA_8B},
         "seventy times the weights of berturk, and Turkish is none of its eight languages; reads long texts, wants a "
-        "large GPU and its owners' leave",
+        "large GPU; Llama 3.1 Community License",
         recipe="llama-4bit",
+        gated=True,
     ),
 }
 
@@ -136,3 +188,9 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
 def repository(name: str) -> str:
     """The model of the hub that a short name stands for; any other name as it is."""
     return CHECKPOINTS[name].model if name in CHECKPOINTS else name
+
+
+def access(name: str) -> str:
+    """What to do before a model can be fetched, by its short name or the hub's; empty where nothing is known of it."""
+    model = repository(name).partition("@")[0]
+    return next((found.access for found in CHECKPOINTS.values() if found.model == model), "")

@@ -45,7 +45,7 @@ def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], eng
     wanted = chosen_recipe(model or "", recipe, settings)
     spec = None if model is None else shape_of(model, wanted)  # a mistake is said before anything is waited for
     report = examine(say, [engine] if engine else list(ENGINES))
-    report["memory"] = None if spec is None else {"model": model, **_predict(report, spec, wanted)}
+    report["memory"] = None if spec is None or model is None else _predict(report, model, spec, wanted)
     if as_json:
         print_json(report)
     else:
@@ -53,14 +53,15 @@ def doctor(model: str | None, recipe: str | None, settings: tuple[str, ...], eng
             click.echo(printable(line))
 
 
-def _predict(report: Report, spec: ModelSpec, recipe: Recipe) -> Report:
+def _predict(report: Report, model: str, spec: ModelSpec, recipe: Recipe) -> Report:
+    from duygu.models.checkpoints import access
     from duygu.scale.memory import Room, predict
 
     fast = {found["engine"]: found.get("fast_bf16") for found in report["engines"]}
     here, cards = Room(report["machine"]["memory_free_bytes"]), [card["free_bytes"] for card in report["gpus"]]
     on_gpu = Room(max(cards, default=None), gpu=True)
     rooms = {one["engine"]: here if one.get("device", "cpu") == "cpu" else on_gpu for one in report["engines"]}
-    return predict(spec, recipe, fast, rooms)
+    return {"model": model, **predict(spec, recipe, fast, rooms), "access": access(model)}
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -150,7 +151,7 @@ def _memory(memory: Report) -> Iterator[str]:
             yield "  on a GPU {} {} takes {} of its memory, and {} of the host's".format(
                 need["engine"], need["precision"], *parts
             )
-    for line in memory["findings"]:
+    for line in (*memory["findings"], *filter(None, [memory["access"]])):
         yield f"  {line}"
 
 

@@ -51,7 +51,12 @@ def _pretrained() -> Iterator[dict[str, Any]]:
     from duygu.models.spec import read_spec
 
     for name, checkpoint in CHECKPOINTS.items():
-        about = {"model": checkpoint.model, "advised": checkpoint.advised, "reason": checkpoint.reason}
+        about = {
+            "model": checkpoint.model,
+            "advised": checkpoint.advised,
+            "reason": checkpoint.reason,
+            "access": checkpoint.access,
+        }
         if has_twin(checkpoint.config, name):
             needs = _needs(read_spec(checkpoint.config, LABELS, name), checkpoint.recipe)
         else:
@@ -76,7 +81,7 @@ def _from_scratch() -> Iterator[dict[str, Any]]:
     from duygu.models.presets import PRESETS
 
     for name, preset in PRESETS.items():
-        about = {"model": None, "advised": True, "reason": preset.about}
+        about = {"model": None, "advised": True, "reason": preset.about, "access": ""}
         yield {"name": name, **about, **_needs(preset.spec(preset.vocabulary, 0, LABELS), preset.recipe)}
 
 
@@ -117,7 +122,8 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
         yield row.format(one["name"], weights, one["context"], train, score, one["recipe"])
         source = f"{one['model']}: " if one["model"] else ""
         through = "" if len(one["engines"]) > 1 else f"torch only, {THROUGH}: "
-        words = f"{source}{through}{'' if one['advised'] else 'not advised: '}{one['reason']}"
+        access = f"; {one['access']}" if one["access"] else ""
+        words = f"{source}{through}{'' if one['advised'] else 'not advised: '}{one['reason']}{access}"
         yield from textwrap.wrap(words, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     yield ""
     yield from textwrap.wrap(
