@@ -177,8 +177,8 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
     "llama-3.1-8b": Checkpoint(
         "meta-llama/Llama-3.1-8B",
         {"model_type": "llama", **_LLAMA_8B},
-        "seventy times the weights of berturk, and Turkish is none of its eight languages; reads long texts, wants a "
-        "large GPU; Llama 3.1 Community License",
+        "seventy times the weights of berturk, and Turkish is none of its eight languages; reads long texts; in 4 bits "
+        "for a GPU of 16 GB; Llama 3.1 Community License",
         recipe="llama-4bit",
         gated=True,
     ),

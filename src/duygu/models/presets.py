@@ -101,7 +101,7 @@ _LORA = Recipe(
     lora_alpha=32.0,
 )
 _LORA_REASONS = {
-    "gradient_checkpointing": "A third more work for far less memory; trains the same. false is faster where it fits.",
+    "gradient_checkpointing": "A third more work for less memory: by the sum Llama 8B takes 8 GB of a GPU, else 13.",
     "lr": "Adapters start at 0 and learn at higher rates than whole weights: QLoRA's 1e-4 to 2e-4.",
     "lora_targets": "QLoRA found that adapters on all linear layers are what matches full fine-tuning.",
 }

@@ -148,9 +148,8 @@ def _memory(memory: Report) -> Iterator[str]:
     for need in memory["needs"]:
         if need["what"] == "training":
             parts = (f"{need[f'{part}_bytes'] / GIB:.2f}" for part in ("on_device", "host_loading"))
-            yield "  on a GPU {} {} takes {} of its memory, and {} of the host's".format(
-                need["engine"], need["precision"], *parts
-            )
+            name = f"{need['engine']} {need['precision']}, training"
+            yield "  {} on a GPU: {} GiB of its memory, {} GiB of the host's".format(name, *parts)
     for line in (*memory["findings"], *filter(None, [memory["access"]])):
         yield f"  {line}"
 
