@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from duygu.engines import heap
-
 # A shell's background job ignores Ctrl-C, and so would duygu in it, which the tests of Ctrl-C are not about.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -24,12 +22,6 @@ TEXTS = {
     "rise": ("profit", "growth", "strong", "gain", "record", "surplus", "order"),
 }
 LEARNS = ("--set", "epochs=6", "--set", "batch=4", "--set", "length=32", "--set", "precision=fp32", "--threads", "2")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def memory_goes_back() -> None:
-    """Tests start hundreds of engines in a process: what these freed, kept for the next, came to 10 GB."""
-    heap._SETTINGS = ()
 
 
 @pytest.fixture(scope="session")

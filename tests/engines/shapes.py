@@ -61,4 +61,5 @@ def saved_bytes(spec: ModelSpec, recipe: Recipe, low: Literal["fp32", "bf16"], b
         loss = _objective(state, batch, key)
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in packed}
     assert loss.requires_grad
+    packed.clear()  # the graph holds the hook that holds these, and they hold the graph
     return sum(size for place, size in storages.items() if place not in own)
