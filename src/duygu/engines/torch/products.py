@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 ROWS, WORK = 128, 2**24  # with fewer rows or multiplications, copies and calls outweigh the product
 FAST = 1.4  # far from what timings of equal libraries differ by: another choice rounds otherwise
-TIMINGS = 20  # of each library; a tenth of a second
+TIMINGS = 40  # of each library; a tenth of a second
 
 
 def multiply(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
@@ -54,15 +54,26 @@ class _Multiply(torch.autograd.Function):
 
 @functools.cache
 def fast_onednn() -> bool:
-    """Whether oneDNN, with the copies that it takes, is much faster: the best of many timings, taken in turn."""
+    """Whether oneDNN, with the copies that it takes, is much faster."""
     if not torch.backends.mkldnn.is_available():
         return False
-    best: dict[Callable[..., Tensor], float] = {}
-    x_TI, weight_OI = torch.ones(512, 768), torch.ones(768, 768)
-    with torch.no_grad():
-        for _ in range(TIMINGS):
-            for product in (F.linear, by_onednn):
-                began = time.perf_counter()
-                product(x_TI, weight_OI)
-                best[product] = min(best.get(product, math.inf), time.perf_counter() - began)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several wait for each other where other processes take turns, and both look alike
+    try:
+        best = _timings()
+    finally:
+        torch.set_num_threads(threads)
     return best[F.linear] > FAST * best[by_onednn]
+
+
+@torch.no_grad()
+def _timings() -> dict[Callable[..., Tensor], float]:
+    """The best of many timings of each library, taken in turn; each shorter than a turn of the processor."""
+    best: dict[Callable[..., Tensor], float] = {}
+    x_TI, weight_OI = torch.ones(ROWS, 768), torch.ones(768, 768)
+    for _ in range(TIMINGS):
+        for product in (F.linear, by_onednn):
+            began = time.perf_counter()
+            product(x_TI, weight_OI)
+            best[product] = min(best.get(product, math.inf), time.perf_counter() - began)
+    return best
