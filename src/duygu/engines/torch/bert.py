@@ -32,6 +32,7 @@ from duygu.engines.torch.dropout import (
     dropout,
     head_keys,
 )
+from duygu.engines.torch.products import multiply
 from duygu.models.spec import ModelSpec
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -223,11 +224,11 @@ def put(w: nn.Module, name: str, what: nn.Module) -> None:
 def linear(x_TI: Tensor, w: nn.Module, *names: str) -> Tensor:
     """(T, O), the outputs of several layers side by side."""
     layers = [part(w, name) for name in names]
-    if len(layers) == 1:
-        return layers[0](x_TI)
     if not all(isinstance(layer, nn.Linear) for layer in layers):  # adapted, or in 4 bits
-        return torch.cat([layer(x_TI) for layer in layers], dim=-1)
-    return F.linear(x_TI, torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
+        return torch.cat([layer(x_TI) for layer in layers], dim=-1) if len(layers) > 1 else layers[0](x_TI)
+    if len(layers) == 1:
+        return multiply(x_TI, layers[0].weight, layers[0].bias)
+    return multiply(x_TI, torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers]))
 
 
 def layer_norm(x_TC: Tensor, w: nn.Module, name: str) -> Tensor:

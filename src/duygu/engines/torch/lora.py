@@ -14,10 +14,10 @@ import zlib
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from duygu.engines.torch.dropout import EMBEDDING, dropout, scramble
 from duygu.engines.torch.nf4 import PackedWeight, packed_linear
+from duygu.engines.torch.products import multiply
 from duygu.models import nf4
 from duygu.recipe import Recipe
 
@@ -44,7 +44,7 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x_TI: Tensor) -> Tensor:
         if self.nf4 is None:
-            y_TO = F.linear(x_TI, self.weight, self.bias)  # pyright: ignore[reportArgumentType]
+            y_TO = multiply(x_TI, self.weight, self.bias)  # pyright: ignore[reportArgumentType]
         else:
             y_TO = packed_linear(x_TI, self.nf4.packed(), self.bias)
         return y_TO if self.lora_A is None else y_TO + self.adapter(x_TI)
