@@ -22,7 +22,7 @@ def results(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, g_TO: Tensor
 @pytest.mark.parametrize("again", [False, True], ids=["kept", "again"])
 @pytest.mark.parametrize("biased", [True, False], ids=["biased", "bare"])
 def test_products_by_onednn_match_float64(biased: bool, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "fast_onednn", lambda: True)
+    monkeypatch.setattr(products, "prefers_onednn", lambda: True)
     monkeypatch.setattr(products, "WORK", 0)
     generator = torch.Generator().manual_seed(7)
     x_TI, weight_OI, bias_O, g_TO = (
@@ -49,7 +49,7 @@ def test_products_by_onednn_match_float64(biased: bool, again: bool, monkeypatch
 def test_onednn_multiplies_only_where_it_pays(
     rows: int, dtype: torch.dtype, fast: bool, chosen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "fast_onednn", lambda: fast)
+    monkeypatch.setattr(products, "prefers_onednn", lambda: fast)
     calls: list[int] = []
 
     def counted(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The products of a linear layer, all three on the faster of PyTorch's libraries.
+"""The products of a linear layer, all three by the faster of PyTorch's libraries.
 
     T  rows      I  inputs      O  outputs
 
@@ -9,9 +9,8 @@ brings along too, may be twice as fast. docs/performance.md has the figures.
 from __future__ import annotations
 
 import functools
-import math
-import time
-from collections.abc import Callable
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,14 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ROWS, WORK = 128, 2**24  # with fewer rows or multiplications, copies and calls outweigh the product
-FAST = 1.4  # far from what timings of equal libraries differ by: another choice rounds otherwise
-TIMINGS = 40  # of each library; a tenth of a second
 
 
 def multiply(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
     """(T, O) in the type of ``x_TI``. What decides on the library also decides on the gradients'."""
     large = len(x_TI) >= ROWS and x_TI.numel() * len(weight_OI) >= WORK
-    if large and x_TI.dtype == torch.float32 and x_TI.device.type == "cpu" and fast_onednn():
+    if large and x_TI.dtype == torch.float32 and x_TI.device.type == "cpu" and prefers_onednn():
         return _Multiply.apply(x_TI, weight_OI, bias_O)
     return F.linear(x_TI, weight_OI, bias_O)
 
@@ -53,27 +50,13 @@ class _Multiply(torch.autograd.Function):
 
 
 @functools.cache
-def fast_onednn() -> bool:
-    """Whether oneDNN, with the copies that it takes, is much faster."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several wait for each other where other processes take turns, and both look alike
-    try:
-        best = _timings()
-    finally:
-        torch.set_num_threads(threads)
-    return best[F.linear] > FAST * best[by_onednn]
+def prefers_onednn() -> bool:
+    """Whether BLAS is MKL, oneDNN is there, and the processor is an x86 that is not Intel's.
 
-
-@torch.no_grad()
-def _timings() -> dict[Callable[..., Tensor], float]:
-    """The best of many timings of each library, taken in turn; each shorter than a turn of the processor."""
-    best: dict[Callable[..., Tensor], float] = {}
-    x_TI, weight_OI = torch.ones(ROWS, 768), torch.ones(768, 768)
-    for _ in range(TIMINGS):
-        for product in (F.linear, by_onednn):
-            began = time.perf_counter()
-            product(x_TI, weight_OI)
-            best[product] = min(best.get(product, math.inf), time.perf_counter() - began)
-    return best
+    Not asked by timing: a run that goes on in another process would round otherwise if a busy machine misled it.
+    """
+    about = Path("/proc/cpuinfo")  # Linux's; elsewhere BLAS stays
+    text = about.read_text(errors="replace") if about.exists() else ""
+    vendors = re.findall(r"^vendor_id\s*: (\w+)", text, re.MULTILINE)
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return both and bool(vendors) and "GenuineIntel" not in vendors
