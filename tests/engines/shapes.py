@@ -54,12 +54,11 @@ def saved_bytes(spec: ModelSpec, recipe: Recipe, low: Literal["fp32", "bf16"], b
     packed: list[torch.Tensor] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        packed.append(tensor)
-        return tensor
+        packed.append(tensor.detach())  # a tensor that is held by the graph that it holds would stay for good
+        return packed[-1]
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = _objective(state, batch, key)
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in packed}
     assert loss.requires_grad
-    packed.clear()  # the graph holds the hook that holds these, and they hold the graph
     return sum(size for place, size in storages.items() if place not in own)
