@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,12 +80,20 @@ def test_lengths_are_counted_in_bins_whose_last_holds_the_rest() -> None:
 def test_a_card_loads_the_model_as_it_says_even_for_a_long_text(
     tiny_runs: dict[str, tuple[Path, dict[str, object]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The code of the card itself, on a text that is longer than the model's positions."""
+    """The code of the card itself, its last call kept, on a text that is longer than the model's positions."""
     folder, _ = tiny_runs["torch"]
     text = (folder / "model" / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(folder)
-    exec(compile(code.replace("a text", "kar " * 600), "README.md", "exec"), {})
+    code = code.replace("a text", "kar " * 600)
+    scope: dict[str, Any] = {}
+    exec(
+        code.replace("Classifier.open(", "ours = Classifier.open(").replace("\npipeline(", "\ntheirs = pipeline("),
+        scope,
+    )
+    labels = set(json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))["id2label"].values())
+    assert len(scope["ours"].labels) == len(scope["theirs"]) == 1
+    assert {scope["ours"].labels[0], scope["theirs"][0]["label"]} <= labels
 
 
 @pytest.mark.parametrize("engine", ["torch", "jax"])
