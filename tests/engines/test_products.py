@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from duygu.engines.torch import products
+from duygu.engines.torch.products import CAPACITY
 
 
 def results(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, g_TO: Tensor, again: bool) -> list[Tensor]:
@@ -59,3 +64,27 @@ def test_onednn_multiplies_only_where_it_pays(
     monkeypatch.setattr(products, "by_onednn", counted)
     products.multiply(torch.ones(rows, 256, dtype=dtype), torch.ones(256, 256, dtype=dtype))
     assert calls == ([rows] if chosen else [])
+
+
+SHAPES = """
+import torch
+from duygu.engines import open_engine
+from duygu.engines.torch.products import KERNELS, by_onednn
+open_engine("torch")
+for rows in (*range(1, KERNELS + 20), 1):
+    by_onednn(torch.ones(rows, 8), torch.ones(4, 8))
+"""
+
+
+@pytest.mark.parametrize(("given", "forgotten"), [({}, True), ({CAPACITY[1]: "1024"}, False)], ids=["ours", "theirs"])
+def test_kernels_of_many_shapes_are_not_kept(given: dict[str, str], forgotten: bool) -> None:
+    """By oneDNN's own log: the first shape's kernel is made again after many others, unless the user wanted it kept."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    environment = {name: value for name, value in os.environ.items() if name not in CAPACITY}
+    words = [sys.executable, "-c", SHAPES]
+    done = subprocess.run(
+        words, env={**environment, "ONEDNN_VERBOSE": "2", **given}, capture_output=True, text=True, check=True
+    )
+    made = [line for line in done.stdout.splitlines() if ",create:" in line and "mb1ic8oc4" in line]
+    assert ["cache_miss" in line for line in made] == [True, forgotten], done.stdout[:2000]

@@ -24,6 +24,7 @@ from duygu.engines.torch.lora import adapt, begin
 from duygu.engines.torch.modernbert import ModernBertClassifier
 from duygu.engines.torch.objective import by_document, objective
 from duygu.engines.torch.optimiser import averages, clip, count, optimiser
+from duygu.engines.torch.products import keep_few_kernels
 from duygu.engines.torch.speed import fast_bf16
 from duygu.models.llama import LLAMAS
 from duygu.models.parts import PARTS
@@ -158,6 +159,7 @@ class TorchEngine:
 
 def open() -> TorchEngine:
     """The engine of this module, as `duygu.engines.open_engine` asks for it."""
+    keep_few_kernels()  # before the first product, which may be the one that is timed
     return TorchEngine()
 
 

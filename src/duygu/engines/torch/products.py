@@ -3,12 +3,14 @@
     T  rows      I  inputs      O  outputs
 
 In fp32 on a CPU, PyTorch asks its BLAS. Where that is MKL and the processor is not Intel's, oneDNN, which PyTorch
-brings along too, may be twice as fast. docs/performance.md has the figures.
+brings along too, may be twice as fast. It compiles a kernel for every shape, and exact layouts have many, so that few
+of them are kept. docs/performance.md has the figures.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ROWS, WORK = 128, 2**24  # with fewer rows or multiplications, copies and calls outweigh the product
+KERNELS = 128  # all of a step; of oneDNN's own 1,024, most are for token counts that hardly come again: .6 MiB each
+CAPACITY = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY")  # its variables, the new and the old
 
 
 def multiply(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
@@ -47,6 +51,12 @@ class _Multiply(torch.autograd.Function):
         x_gradient = by_onednn(g_TO, weight_OI.t()) if by_x else None
         weight_gradient = by_onednn(g_TO.t(), x_TI.t()) if by_weight else None
         return x_gradient, weight_gradient, g_TO.sum(dim=0) if by_bias else None
+
+
+def keep_few_kernels() -> None:
+    """Let oneDNN forget kernels sooner, unless its user has said when. It asks once, at its first product."""
+    if not any(name in os.environ for name in CAPACITY):
+        os.environ[CAPACITY[0]] = str(KERNELS)
 
 
 @functools.cache
