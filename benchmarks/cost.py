@@ -10,6 +10,7 @@ case counts with its median. Prints one JSON object.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import random
 import statistics
@@ -131,6 +132,8 @@ def main() -> None:
     if given.engine:
         print(json.dumps(measure(given)))
         return
+    if given.plot and importlib.util.find_spec("matplotlib") is None:  # found out before minutes of measuring
+        parser.error("--plot needs matplotlib: pip install 'duygu[bench]'")
     result: dict[str, Any] = {"model": Path(given.model).name, "precision": given.precision, "engines": {}}
     for name in ("torch", "jax"):
         done = subprocess.run([sys.executable, *sys.argv, "--engine", name], check=True, capture_output=True, text=True)

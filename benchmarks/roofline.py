@@ -40,13 +40,15 @@ def best_seconds(product: Callable[[], object]) -> float:
 def torch_products(precision: str, threads: int) -> list[tuple[float, Callable[[], object]]]:
     import torch
 
+    from duygu.engines.torch.products import multiply
+
     torch.set_num_threads(threads)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     products: list[tuple[float, Callable[[], object]]] = []
     for inputs, outputs in SIZES:
         x, w, g = (torch.randn(a, b).to(dtype) for a, b in ((ROWS, inputs), (outputs, inputs), (ROWS, outputs)))
-        for a, b in ((x, w.T), (g, w), (g.T, x)):
-            products.append((2.0 * ROWS * inputs * outputs, partial(torch.mm, a, b)))
+        for a, b in ((x, w), (g, w.T), (g.T, x.T)):
+            products.append((2.0 * ROWS * inputs * outputs, partial(multiply, a, b)))
     return products
 
 

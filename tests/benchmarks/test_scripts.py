@@ -222,3 +222,16 @@ def test_llama_gpu_says_that_there_is_no_gpu_before_it_writes(tmp_path: Path) ->
     assert done.returncode == 1
     assert done.stderr.strip() == "torch: no GPU here; --device cpu --scale tiny tries the script without one"
     assert not (tmp_path / "random").exists()
+
+
+@pytest.mark.slow
+def test_llama_run_sets_whole_runs_against_the_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    load("llama_cpu").write_random(tmp_path / "random", "llama", "tiny", 2)
+    done = run("llama_run.py", tmp_path / "random", demo_corpus(), "--length", 64, "--mixed")
+    assert done.returncode == 0, done.stderr
+    torch, jax = map(json.loads, done.stdout.splitlines())
+    assert (torch["engine"], jax["engine"]) == ("torch", "jax")
+    for row in (torch, jax):
+        assert 0.1 < row["peak_gb"] < 2, "of so small a model hardly more than the process"
+        assert row["peak / predicted"] == pytest.approx(row["peak_gb"] / row["predicted_gb"], abs=0.05)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from duygu.scale.contenders.harness import by_length, padded, peak_bytes, representative
+from duygu.scale.measuring import Failed, _call
 from duygu.training.machine import peak_memory
 
 
@@ -39,3 +44,17 @@ def test_peak_memory_is_what_duygu_itself_reads() -> None:
     peak = peak_bytes()
     assert peak is not None
     assert abs(peak - peak_memory()) < 2**20
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo no room; exit 7", "exit code 7: no room"),
+        ("kill -9 $$", "killed by SIGKILL, most likely because memory ran out: it said nothing"),
+        ("true", "exit code 0: it said nothing"),
+    ],
+    ids=["code", "killed", "no answer"],
+)
+def test_a_process_without_an_answer_says_how_it_ended(script: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(Failed, match=f"^{why}$"):
+        _call(["/bin/sh", "-c", script], os.environ, tmp_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -120,7 +121,15 @@ def _call(command: list[str], environment: Mapping[str, str], folder: Path) -> N
             raise Failed(f"no answer within {LIMIT} seconds") from error
     if done.returncode or not (folder / "answer.json").is_file():
         last = " | ".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:])
-        raise Failed(f"exit code {done.returncode}: {last[-WORDS:] or 'it said nothing'}")
+        raise Failed(f"{_end(done.returncode)}: {last[-WORDS:] or 'it said nothing'}")
+
+
+def _end(code: int) -> str:
+    """How a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    likely = ", most likely because memory ran out" if code == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{likely}"
 
 
 def _environment(ours: bool, compiled: Path | None) -> dict[str, str]:
