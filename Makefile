@@ -17,6 +17,9 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Threads that wait asleep: two processes whose threads wait awake keep each other from the cores.
+test test-all: export OMP_WAIT_POLICY := PASSIVE
+
 test: check  ## lint, formatting, types and every test but the long campaigns, two at a time: ten minutes or so on 2 cores
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 

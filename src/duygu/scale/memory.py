@@ -22,13 +22,12 @@ from duygu.scale.activations import PLAIN, jax_passing, jax_saved, jax_turn, tor
 
 MIB, GIB = 1 << 20, 1 << 30
 TRAINING = {  # a process of its own, everything imported, before a model is there
-    ("torch", "fp32"): 416 * MIB,
-    ("torch", "bf16"): 1266 * MIB,  # oneDNN keeps the kernels of up to 1,024 shapes, and exact layouts are many
-    ("jax", "fp32"): 930 * MIB,  # more than half of it compiles, two shapes at a time, where the cache is cold
-    ("jax", "bf16"): 930 * MIB,
+    "torch": 416 * MIB,
+    "jax": 930 * MIB,  # more than half of it compiles, two shapes at a time, where the cache is cold
 }
 SCORING = {"torch": 300 * MIB, "jax": 500 * MIB}
 HELD = {"torch": 0.7, "jax": 0.4}  # of the activations: freed, and not given back to the system
+SHAPES = {"torch": 350 * MIB, "jax": 170 * MIB}  # at most: what many shapes leave, kernels and holes in the heap
 SCORED = 4096  # tokens of a scoring pass: duygu.training.plan.EVALUATION_TOKENS
 
 
@@ -43,7 +42,7 @@ class Need:
     copies: int
     averages: int
     activations: int
-    held: int  # by the allocator, after it was freed
+    held: int  # by the allocator, after it was freed, and kernels of shapes
 
     @property
     def total(self) -> int:
@@ -76,15 +75,16 @@ def to_train(spec: ModelSpec, engine: str, low: str, tokens: int, longest: int, 
     else:
         saved, turn = jax_saved(spec, tokens, recipe), jax_turn(spec, low, tokens, recipe)
         kept, held = saved + max(turn + weights.passing // 4, weights.passing), saved + turn
+    activations = max(kept, _scoring(spec, engine, low, max(SCORED, longest), longest, weights))
     return Need(
-        process=TRAINING[engine, low],
+        process=TRAINING[engine],
         masters=weights.masters,
         moments=weights.moments,
         gradients=weights.gradients,
         copies=weights.copies,
         averages=_averages(spec, engine, low, recipe),
-        activations=max(kept, _scoring(spec, engine, low, max(SCORED, longest), longest, weights)),
-        held=round(HELD[engine] * held),
+        activations=activations,
+        held=round(HELD[engine] * held) + min(SHAPES[engine], activations),
     )
 
 
@@ -214,7 +214,7 @@ def _entry(spec: ModelSpec, engine: str, low: str, what: str, need: Need) -> dic
 
 def _loading(spec: ModelSpec, engine: str) -> int:
     """What the host has while the weights go to a GPU: the largest tensor as it was read, and in fp32."""
-    return TRAINING[engine, "fp32"] + _largest(spec) * 3 // 2
+    return TRAINING[engine] + _largest(spec) * 3 // 2
 
 
 def _findings(spec: ModelSpec, recipe: Recipe, engine: str, low: str, room: Room) -> list[str]:
