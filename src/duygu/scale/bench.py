@@ -185,7 +185,7 @@ def _measure(course: Course, log: LineLog, progress: Progress) -> None:
     """Take every turn that has no answer yet. Who fails once is missing from there on."""
     turns = [(number, entry) for number, entry in course.turns() if (*entry.key, number) not in course.answers]
     minutes = sum(entry.contender.expected[entry.part.name.startswith("W3")] for _, entry in turns) / 60
-    progress.message(f"{len(turns)} measurements, about {minutes:.0f} minutes on two cores of 2023")
+    progress.message(f"{len(turns)} measurement(s), about {minutes:.0f} min on two cores of 2023")
     progress.phase("measuring", len(turns))
     for number, entry in turns:
         name = f"{entry.part.name}, {entry.contender.title}"
