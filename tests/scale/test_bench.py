@@ -145,7 +145,7 @@ def test_an_interrupted_bench_goes_on_from_its_log(
     names = NAMES.replace(",flax,kerashub-torch", "")
     done = bench("--workloads", "W1,W2,W4", "--contenders", names, "--out", tmp_path / "bench.json", "--resume")
     assert done.returncode == 0, done.stderr
-    assert "1 measurements" in done.stderr
+    assert "1 measurement(s)" in done.stderr
     again = log.read_text(encoding="utf-8").splitlines(keepends=True)
     assert again[:-1] == lines[:-1]
     assert json.loads(again[-1]).keys() == json.loads(lines[-1]).keys()
