@@ -2,9 +2,9 @@
 
     python benchmarks/cost.py MODEL --plot docs/figures/cost.svg      # needs matplotlib: pip install 'duygu[bench]'
 
-16 documents of equal length are trained on (one step) and scored, for each length; then 16 to 256 documents of mixed
-lengths are scored. Every repeat takes all cases in a new order, so that a drift of the machine makes no slope; each
-case counts with its median. Prints one JSON object.
+16 documents (``--documents``) of equal length are trained on (one step) and scored, for each length; then 16 to 256
+documents of mixed lengths are scored. Every repeat takes all cases in a new order, so that a drift of the machine makes
+no slope; each case counts with its median. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LENGTHS = (32, 64, 128, 192, 256, 320, 384, 448, 512)
 NUMBERS = (16, 32, 64, 128, 256)
 DOCUMENTS = 16
 TITLES = {
-    "training": "one training step, 16 documents",
-    "scoring": "scoring 16 documents",
+    "training": "one training step, {} documents",
+    "scoring": "scoring {} documents",
     "documents": "scoring documents of 32 to 256 tokens",
 }
 
@@ -44,15 +44,15 @@ def measure(given: argparse.Namespace) -> dict[str, dict[int, float]]:
     opened = open_classifier(Path(given.model))
     recipe = Recipe()
     state = engine.start(opened.spec, opened.tensors, recipe, Placement(given.precision, given.threads))
-    words = np.random.default_rng(0)
+    words, count = np.random.default_rng(0), given.documents
 
     def documents(lengths: list[int]) -> list[np.ndarray]:
         return [words.integers(5, opened.spec.vocabulary, size=length).astype(np.int32) for length in lengths]
 
     def train(length: int) -> None:
         nonlocal state
-        ids, numbers = documents([length] * DOCUMENTS), np.arange(DOCUMENTS, dtype=np.int32)
-        (shape,) = fit_shapes([np.full(DOCUMENTS, length, np.int32)], 1, engine.static_shapes)
+        ids, numbers = documents([length] * count), np.arange(count, dtype=np.int32)
+        (shape,) = fit_shapes([np.full(count, length, np.int32)], 1, engine.static_shapes)
         state, result = engine.step(state, [assemble(ids, numbers, numbers % 2, shape)], 1e-6, StepKey(1, 1))
         _ = result.loss
 
@@ -65,7 +65,7 @@ def measure(given: argparse.Namespace) -> dict[str, dict[int, float]]:
     cases: dict[tuple[str, int], Callable[[], None]] = {}
     for length in given.lengths:
         cases["training", length] = lambda length=length: train(length)
-        cases["scoring", length] = lambda length=length: score([length] * DOCUMENTS)
+        cases["scoring", length] = lambda length=length: score([length] * count)
     for number in given.numbers:
         cases["documents", number] = lambda number=number: score(mixed[:number])
     return timed(cases, given.repeats)
@@ -109,7 +109,7 @@ def plot(result: dict[str, Any], out: Path) -> None:
             axis.plot(sizes, list(points.values()), "o", color=colours[name], markersize=5)
             label = f"{name}, {result['precision']}: R² = {line['r2']:.4f}"
             axis.plot(sizes, line["slope"] * sizes + line["start"], "-", color=colours[name], label=label)
-        axis.set(title=title, ylabel="seconds", ylim=(0, None), xlim=(0, None))
+        axis.set(title=title.format(result["documents"]), ylabel="seconds", ylim=(0, None), xlim=(0, None))
         axis.set_xlabel("documents" if kind == "documents" else "tokens in each document")
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, loc="upper left")
@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--documents", type=int, default=DOCUMENTS, help="of equal length, at a time")
     parser.add_argument("--numbers", type=int, nargs="+", default=NUMBERS)
     parser.add_argument("--plot", type=Path, help="an .svg or .png to draw")
     given = parser.parse_args()
@@ -134,7 +135,8 @@ def main() -> None:
         return
     if given.plot and importlib.util.find_spec("matplotlib") is None:  # found out before minutes of measuring
         parser.error("--plot needs matplotlib: pip install 'duygu[bench]'")
-    result: dict[str, Any] = {"model": Path(given.model).name, "precision": given.precision, "engines": {}}
+    result: dict[str, Any] = {"model": Path(given.model).name, "precision": given.precision}
+    result |= {"documents": given.documents, "engines": {}}
     for name in ("torch", "jax"):
         done = subprocess.run([sys.executable, *sys.argv, "--engine", name], check=True, capture_output=True, text=True)
         kinds = json.loads(done.stdout)
